@@ -1,0 +1,42 @@
+"""Every exception of tidings.
+
+    TidingsError
+    ├── EventTooLarge       an event to decode outgrew its bound
+    └── ItemError           an item that a stream can't send (also a ValueError)
+
+Wrong arguments are Python's own `TypeError` and `ValueError`, raised where the argument is given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidings.wire.decoder import ReceivedEvent
+
+__all__ = ["EventTooLarge", "ItemError", "TidingsError"]
+
+
+class TidingsError(Exception):
+    """The base of every exception that tidings defines."""
+
+
+class EventTooLarge(TidingsError):
+    """An unfinished event holds more bytes than `max_event_size`.
+
+    Attributes:
+        limit: the bound, in bytes.
+        events: the events that the same `feed` completed before the large one.
+    """
+
+    def __init__(self, limit: int, events: list[ReceivedEvent]) -> None:
+        super().__init__(f"an event is larger than max_event_size={limit} bytes")
+        self.limit = limit
+        self.events = events
+
+
+class ItemError(TidingsError, ValueError):
+    """A stream yielded an item that doesn't fit its annotation, or that JSON can't carry.
+
+    The item is not sent. Before the response has started this becomes a 500; later the stream ends unclean.
+    """

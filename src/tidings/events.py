@@ -1,0 +1,366 @@
+"""Typed events, and the items of a stream by its annotation: validated, encoded, described.
+
+An endpoint's return annotation says what its stream carries: `AsyncIterable[Quote]` plain items, each the JSON `data` of an
+unnamed event; `AsyncIterable[Opened | Closed]` typed events, each with the name of its class; anything, without one.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, overload
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticSerializationError
+
+from tidings.errors import ItemError
+from tidings.wire.encoder import encode, encode_json, unsendable
+from tidings.wire.event import ServerSentEvent, check_event, check_id, check_retry
+
+__all__ = ["Event", "ItemEncoder", "StreamItems", "has_data", "with_ids"]
+
+T = TypeVar("T")
+
+ItemEncoder = Callable[[Any], bytes]
+"""An item of a stream to its block of bytes; `ItemError` for one that doesn't fit."""
+
+
+class Event(BaseModel, Generic[T]):
+    """A server-sent event whose class says its name and the type of its data.
+
+    `class Opened(Event[Ticket])` is sent under the name `opened`: the class name in snake case, or what
+    `class Opened(Event[Ticket], name="ticket-opened")` says.
+
+    Attributes:
+        event_name: the name on the wire, of each subclass.
+        data: the payload, validated, sent as JSON.
+        id: what a client that reconnects sends back as `Last-Event-ID`; an int is taken as its decimal text.
+        retry: milliseconds that a client waits before it reconnects.
+
+    Raises:
+        TypeError: `Event` itself, or `Event[T]`, is built: only a subclass has a name.
+        pydantic.ValidationError: (a `ValueError`) `data`, `id` or `retry` doesn't fit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    event_name: ClassVar[str]
+
+    data: T
+    id: Annotated[str | None, BeforeValidator(check_id)] = None
+    retry: Annotated[int | None, BeforeValidator(check_retry)] = None
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if name is not None:
+            if not name:
+                raise ValueError(f"the name of {cls.__name__} must not be empty: browsers dispatch it as 'message'")
+            check_event(name)
+            cls.event_name = name
+        elif cls.__pydantic_generic_metadata__["origin"] is None:  # Opened[int] goes by the name of Opened
+            cls.event_name = _snake_case(cls.__name__)
+
+    def __init__(self, **fields: Any) -> None:
+        if not hasattr(type(self), "event_name"):
+            raise TypeError(f"{type(self).__name__} has no name: subclass it, as in `class Opened(Event[Ticket])`")
+        super().__init__(**fields)
+
+    @classmethod
+    def create(cls, payload: T, *, id: str | int | None = None, retry: int | None = None) -> Self:
+        """Build an event around its payload."""
+        return cls(data=payload, id=id, retry=retry)
+
+    @classmethod
+    def payload_adapter(cls) -> TypeAdapter[Any]:
+        """Pydantic's adapter for the type of `data`."""
+        adapter: TypeAdapter[Any] | None = cls.__dict__.get("_payload_adapter")
+        if adapter is None:
+            field = cls.model_fields["data"]
+            adapter = TypeAdapter(Annotated[field.annotation, field])
+            cls._payload_adapter = adapter
+        return adapter
+
+    _payload_adapter: ClassVar[TypeAdapter[Any]]
+
+
+def _snake_case(name: str) -> str:
+    """`ReverseEcho` → `reverse_echo`, `HTTPError` → `http_error`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def has_data(item: Any) -> bool:
+    """Whether clients dispatch this item: an event without data only sets fields, or is a comment."""
+    return not isinstance(item, ServerSentEvent) or item.data is not None or item.raw_data is not None
+
+
+# -- what an annotation says ------------------------------------------------------------------------------------------
+
+_STREAMS = (AsyncIterable, AsyncIterator, AsyncGenerator, Iterable, Iterator, Generator)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamItems:
+    """The items of a stream.
+
+    Attributes:
+        events: the typed events it may carry, in the order of its annotation.
+        plain: the type of its plain items; None if it has none, or if it carries anything.
+        anything: whether items of every kind may be yielded.
+    """
+
+    events: tuple[type[Event[Any]], ...] = ()
+    plain: Any = None
+    anything: bool = True
+
+    @classmethod
+    def of(cls, endpoint: Callable[..., Any]) -> StreamItems:
+        """What the return annotation of a generator function says.
+
+        Raises:
+            NameError: the annotation is a string, and what it names can't be found at run time.
+            TypeError: its item type is none that Pydantic knows.
+        """
+        return cls.of_annotation(_return_annotation(endpoint))
+
+    @classmethod
+    def of_annotation(cls, annotation: Any) -> StreamItems:
+        """What `AsyncIterable[Item]` and its like say."""
+        while typing.get_origin(annotation) is Annotated:
+            annotation = typing.get_args(annotation)[0]
+        if typing.get_origin(annotation) not in _STREAMS:
+            return cls()
+        return cls._of_item(typing.get_args(annotation)[0])
+
+    @classmethod
+    def _of_item(cls, item: Any) -> StreamItems:
+        item = types.NoneType if item is None else item
+        members = list(_members(item))
+        events = tuple(member for member in members if _is_a(member, Event))
+        # A ServerSentEvent passes in every stream, so it says nothing of the other members.
+        plain = [member for member in members if not _is_a(member, Event) and not _is_a(member, ServerSentEvent)]
+        if any(member is Any or isinstance(member, TypeVar) for member in plain) or not (plain or events):
+            return cls()
+        for event in events:
+            if not hasattr(event, "event_name"):
+                raise TypeError(f"a stream can't carry {event.__name__}: subclass it, its name is the event's")
+        if len(plain) == len(members):
+            return cls(plain=item, anything=False)  # as it was written, with its Annotated[…]
+        return cls(events=events, plain=typing.Union[tuple(plain)] if plain else None, anything=False)  # noqa: UP007
+
+    def encoder(self, dump: Mapping[str, Any] = types.MappingProxyType({})) -> ItemEncoder:
+        """How to encode its items; `dump` holds keyword arguments for Pydantic's `to_json` of plain items."""
+        if self.anything:
+            return _encode_anything
+        plain = None if self.plain is None else _plain_encoder(self.plain, dump)
+        return _typed_encoder(self.events, plain) if self.events else _with_events(plain)
+
+
+def _members(item: Any) -> Iterator[Any]:
+    """The members of a union, however it is nested and annotated."""
+    origin = typing.get_origin(item)
+    if origin is Annotated and _is_union(typing.get_args(item)[0]):
+        yield from _members(typing.get_args(item)[0])
+    elif _is_union(item):
+        for member in typing.get_args(item):
+            yield from _members(member)
+    else:
+        yield item
+
+
+def _is_union(item: Any) -> bool:
+    return typing.get_origin(item) in (typing.Union, types.UnionType)
+
+
+def _is_a(item: Any, kind: type) -> bool:
+    return isinstance(item, type) and issubclass(item, kind)
+
+
+def _return_annotation(endpoint: Callable[..., Any]) -> Any:
+    function: Any = endpoint
+    while hasattr(function, "__wrapped__") or hasattr(function, "func"):  # decorators, functools.partial
+        function = getattr(function, "__wrapped__", None) or function.func
+    if not hasattr(function, "__annotations__"):
+        function = function.__call__
+    annotation = getattr(function, "__annotations__", {}).get("return")
+    if not isinstance(annotation, str):
+        return annotation
+    # Only the return annotation: the others may name what exists for type checkers alone.
+    holder = types.SimpleNamespace(__annotations__={"return": annotation})
+    return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)["return"]
+
+
+# -- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def _encode_anything(item: Any) -> bytes:
+    if isinstance(item, ServerSentEvent):
+        return encode(item)
+    if isinstance(item, Event):
+        return _encode_event(item)
+    return b"data: %b\n\n" % encode_json(item)
+
+
+def _encode_event(event: Event[Any]) -> bytes:
+    try:
+        data = event.payload_adapter().serializer.to_json(event.data, by_alias=True)
+    except (PydanticSerializationError, UnicodeError, RecursionError) as error:
+        raise unsendable(error) from error
+    if event.id is None and event.retry is None:
+        return b"event: %b\ndata: %b\n\n" % (event.event_name.encode(), data)
+    tail = encode(ServerSentEvent(id=event.id, retry=event.retry))
+    return b"event: %b\ndata: %b\n%b" % (event.event_name.encode(), data, tail)
+
+
+def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> ItemEncoder:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(item_type)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise TypeError(f"a stream can't carry {_name(item_type)}: {error}") from error
+    # What TypeAdapter's own methods call, without their keyword arguments for each item.
+    validate = adapter.validator.validate_python
+    to_json = adapter.serializer.to_json
+    options: dict[str, Any] = {"by_alias": True, **dump}
+
+    def encode_plain(item: Any) -> bytes:
+        try:
+            return b"data: %b\n\n" % to_json(validate(item, from_attributes=True), **options)
+        except ValidationError as error:
+            raise ItemError(f"an item doesn't fit the stream's annotation {_name(item_type)}: {error}") from error
+        except (PydanticSerializationError, UnicodeError, RecursionError) as error:
+            raise unsendable(error) from error
+
+    return encode_plain
+
+
+def _with_events(encode_plain: ItemEncoder | None) -> ItemEncoder:
+    """Plain items; events, typed or not, pass as they are."""
+    assert encode_plain is not None
+
+    def encode_item(item: Any) -> bytes:
+        if isinstance(item, ServerSentEvent):
+            return encode(item)
+        if isinstance(item, Event):
+            return _encode_event(item)
+        return encode_plain(item)
+
+    return encode_item
+
+
+def _typed_encoder(events: tuple[type[Event[Any]], ...], encode_plain: ItemEncoder | None) -> ItemEncoder:
+    """These typed events and no other."""
+
+    def encode_item(item: Any) -> bytes:
+        if isinstance(item, events):
+            return _encode_event(item)
+        if isinstance(item, ServerSentEvent):
+            return encode(item)
+        if encode_plain is None or isinstance(item, Event):
+            expected = " | ".join(event.__name__ for event in events)
+            raise ItemError(f"an item of type {type(item).__name__} doesn't fit the stream's annotation {expected}")
+        return encode_plain(item)
+
+    return encode_item
+
+
+def _name(item_type: Any) -> str:
+    return item_type.__name__ if isinstance(item_type, type) else str(item_type)
+
+
+# -- ids --------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def with_ids(source: AsyncIterable[Any], start: int = 0) -> AsyncGenerator[Any, None]: ...
+@overload
+def with_ids(source: Iterable[Any], start: int = 0) -> Generator[Any, None, None]: ...
+def with_ids(
+    source: AsyncIterable[Any] | Iterable[Any], start: int = 0
+) -> AsyncGenerator[Any, None] | Generator[Any, None, None]:
+    """Number the events of a stream that have no id: `start`, `start + 1`, …
+
+    Plain items are wrapped in a `ServerSentEvent`, typed events copied. Events without data stay without an id. An event
+    with an id keeps it, and the count doesn't move. The source is closed with the stream.
+
+    Args:
+        source: what the stream yields; async, or sync for a sync stream.
+        start: the first id, an integer.
+
+    Raises:
+        TypeError: `source` can't be iterated; a generator function must be called first.
+    """
+    numbers = _Numbers(start)
+    if isinstance(source, AsyncIterable):
+        return _numbered_async(source, numbers)
+    if isinstance(source, Iterable):
+        return _numbered(source, numbers)
+    raise TypeError(f"with_ids() takes an iterable of items, not {type(source).__name__}{_call_hint(source)}")
+
+
+def _call_hint(source: object) -> str:
+    return ": call it, with_ids(source())" if callable(source) else ""
+
+
+async def _numbered_async(source: AsyncIterable[Any], numbers: _Numbers) -> AsyncGenerator[Any, None]:
+    iterator: Any = aiter(source)
+    if hasattr(iterator, "__aenter__"):  # as aiostream's: iterating is allowed inside of it only
+        async with iterator:
+            async for item in iterator:
+                yield numbers.give(item)
+    elif hasattr(iterator, "aclose"):
+        async with aclosing(iterator):
+            async for item in iterator:
+                yield numbers.give(item)
+    else:
+        async for item in iterator:
+            yield numbers.give(item)
+
+
+def _numbered(source: Iterable[Any], numbers: _Numbers) -> Generator[Any, None, None]:
+    iterator = iter(source)
+    try:
+        for item in iterator:
+            yield numbers.give(item)
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
+
+
+class _Numbers:
+    def __init__(self, start: int) -> None:
+        self._next = start
+
+    def give(self, item: Any) -> Any:
+        if not has_data(item) or (isinstance(item, ServerSentEvent | Event) and item.id is not None):
+            return item
+        id = str(self._next)
+        self._next += 1
+        if isinstance(item, ServerSentEvent):
+            return replace(item, id=id)
+        if isinstance(item, Event):
+            return item.model_copy(update={"id": id})
+        return ServerSentEvent(raw_data="null", id=id) if item is None else ServerSentEvent(data=item, id=id)

@@ -1,0 +1,258 @@
+"""The response, for FastAPI, Starlette and any ASGI server."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypedDict, Unpack
+from weakref import finalize
+
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from tidings.events import ItemEncoder, StreamItems
+from tidings.stream.ending import Ending
+from tidings.stream.pump import Limits, Pump
+from tidings.stream.source import check_content, endpoint_generator, open_source
+from tidings.stream.threaded import ThreadedSource, ThreadLimitReached
+from tidings.wire.event import check_retry
+
+__all__ = ["EventSourceResponse", "Options"]
+
+logger = logging.getLogger("tidings.stream")
+
+_HEADERS = {
+    # RFC 9111 §5.2.2.4: a cache must not reuse the stream without asking; the standard's own advice for event streams.
+    "cache-control": "no-cache",
+    # nginx, and what learned from it, passes each write on at once.
+    "x-accel-buffering": "no",
+}
+
+
+class Options(TypedDict, total=False):
+    """The options of a stream; see `EventSourceResponse`."""
+
+    ping_interval: float | None
+    retry: int | None
+    start_delay: float | None
+    send_timeout: float | None
+    cleanup_timeout: float | None
+    max_events: int | None
+    max_duration: float | None
+
+
+class EventSourceResponse(Response):
+    """A response that streams server-sent events (WHATWG HTML §9.2).
+
+    Use it as the `response_class` of a path operation that yields, return it from any endpoint of FastAPI or Starlette, or call
+    it as an ASGI application.
+
+    Each option is an argument, and a class attribute that a subclass sets for all of its streams. Times are in seconds.
+
+    Args:
+        content: the items: an async or sync iterator or generator, a list or a tuple. Plain items are sent as the JSON `data` of an
+            event, `ServerSentEvent` and `tidings.Event` as they are. A sync iterator runs in a thread of its own.
+        status_code: of the response.
+        headers: more headers; they replace those of an event stream where the names are the same.
+        background: runs after the stream has ended, unless it failed.
+        ping_interval: silence after which a comment is sent to keep the connection alive; 0 or None: never.
+        retry: milliseconds, sent first: how long clients wait before they reconnect.
+        start_delay: how long the head of the response waits for the first item. What the source raises before, or an item that
+            doesn't fit, becomes a response with its own status. None: as long as it takes.
+        send_timeout: how long a client may take nothing before its connection is dropped. None: for ever.
+        cleanup_timeout: how long the source may take to close when the stream ends before it. None: as long as it takes.
+        max_events: events with data after which the stream ends.
+        max_duration: time after which the stream ends.
+
+    Attributes:
+        max_sync_streams: how many sync iterators may be streamed in this process at once; beyond it the answer is 503.
+        ending: how the stream ended; None before.
+
+    Raises:
+        TypeError: `content` can't be iterated, or an option is unknown.
+        ValueError: an option is out of range.
+    """
+
+    media_type = "text/event-stream"
+
+    ping_interval: float | None = 15.0
+    retry: int | None = None
+    start_delay: float | None = 0.1
+    send_timeout: float | None = 30.0
+    cleanup_timeout: float | None = 5.0
+    max_events: int | None = None
+    max_duration: float | None = None
+
+    max_sync_streams: ClassVar[int] = 512
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _CHECKS.keys() & vars(cls).keys():
+            _check_option(name, vars(cls)[name])
+
+    def __init__(
+        self,
+        content: AsyncIterable[Any] | Iterable[Any],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        check_content(content)
+        for name, value in options.items():
+            _check_option(name, value)
+            setattr(self, name, value)
+        self.content = content
+        self.status_code = status_code
+        self.background = background
+        self.ending: Ending | None = None
+        self.init_headers(headers)
+        for name, default in _HEADERS.items():
+            self.headers.setdefault(name, default)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream to an ASGI connection; returns when the stream has ended and its source is closed."""
+        source = open_source(endpoint_generator(self.content))
+        if scope["method"] == "HEAD":
+            # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
+            await _close_unbegun(source)
+            await send(self._start_message())
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if isinstance(source, ThreadedSource):
+            try:
+                source.reserve(self.max_sync_streams)
+            except ThreadLimitReached:
+                await _close_unbegun(source)
+                response = PlainTextResponse("Too many streams, try again later.", 503, {"retry-after": "5"})
+                await response(scope, receive, send)
+                return
+        try:
+            encode = _encoder_of(scope.get("route"))
+        except BaseException:
+            await _close_unbegun(source)
+            raise
+        pump = Pump(source, encode, self._start_message(), self._limits(), receive, send)
+        try:
+            self.ending = await pump.run()
+        except HTTPException as error:
+            self.ending = Ending.FAILED
+            if pump.started or "starlette.exception_handlers" in scope:
+                raise
+            # No framework around this response would turn it into one.
+            await PlainTextResponse(error.detail, error.status_code, error.headers)(scope, receive, send)
+            return
+        except BaseException:
+            self.ending = Ending.FAILED
+            raise
+        if self.background is not None:
+            await self.background()
+
+    def _limits(self) -> Limits:
+        return Limits(
+            ping_interval=self.ping_interval,
+            retry=self.retry,
+            start_delay=self.start_delay,
+            send_timeout=self.send_timeout,
+            cleanup_timeout=self.cleanup_timeout,
+            max_events=self.max_events,
+            max_duration=self.max_duration,
+        )
+
+    def _start_message(self) -> dict[str, Any]:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self._headers_once()}
+
+    def _headers_once(self) -> list[tuple[bytes, bytes]]:
+        """The headers, without those of ours that were set again: FastAPI adds what a dependency sets behind them."""
+        raw = self.raw_headers
+        for name in (b"content-type", b"cache-control", b"x-accel-buffering"):
+            same = [index for index, header in enumerate(raw) if header[0] == name]
+            if len(same) > 1:
+                raw = [header for index, header in enumerate(raw) if index != same[0]]
+        return list(raw)
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _positive(value: Any) -> bool:
+    return _seconds(value) and value > 0
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "ping_interval": (_seconds, "seconds, 0 or None for never"),
+    "start_delay": (_seconds, "seconds, or None"),
+    "send_timeout": (_positive, "positive seconds, or None"),
+    "cleanup_timeout": (_positive, "positive seconds, or None"),
+    "max_events": (_count, "a positive integer, or None"),
+    "max_duration": (_positive, "positive seconds, or None"),
+    "retry": (lambda value: check_retry(value) is not None, "milliseconds, or None"),
+}
+
+
+def _check_option(name: str, value: Any) -> None:
+    if name not in _CHECKS:
+        raise TypeError(f"unknown option {name!r}: a stream has {', '.join(_CHECKS)}")
+    fits, expected = _CHECKS[name]
+    if value is not None and not fits(value):
+        raise ValueError(f"{name!r} must be {expected}, not {value!r}")
+
+
+async def _close_unbegun(source: Any) -> None:
+    aclose = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+_encode_anything = StreamItems().encoder()
+_encoders: dict[int, ItemEncoder] = {}  # by the identity of the route: routes are compared by value, and not hashable
+
+
+def _encoder_of(route: Any) -> ItemEncoder:
+    """How to encode what the route's endpoint yields, by its return annotation; built once for each route."""
+    endpoint = getattr(route, "endpoint", None)
+    if endpoint is None:
+        return _encode_anything
+    encoder = _encoders.get(id(route))
+    if encoder is None:
+        encoder = _build_encoder(route, endpoint) if _yields(endpoint) else _encode_anything
+        _encoders[id(route)] = encoder
+        finalize(route, _encoders.pop, id(route), None).atexit = False
+    return encoder
+
+
+def _build_encoder(route: Any, endpoint: Callable[..., Any]) -> ItemEncoder:
+    try:
+        items = StreamItems.of(endpoint)
+    except NameError as error:
+        # Common where linters move imports that only annotations use behind TYPE_CHECKING.
+        logger.warning("the items of %s are not validated: %s in its return annotation", endpoint.__qualname__, error)
+        return _encode_anything
+    return items.encoder(_dump_options(route))
+
+
+def _dump_options(route: Any) -> dict[str, Any]:
+    """What FastAPI's decorator says of the serialization of a response, for the keyword arguments of Pydantic."""
+    options = {
+        name: getattr(route, f"response_model_{name}", None)
+        for name in ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _yields(endpoint: Any) -> bool:
+    function = inspect.unwrap(endpoint)
+    while hasattr(function, "func"):  # functools.partial
+        function = inspect.unwrap(function.func)
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__", function)  # noqa: B004 - an object whose class defines it
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)

@@ -1,0 +1,63 @@
+"""What a stream can be made of, as one kind of thing: an async iterator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from types import AsyncGeneratorType
+from typing import Any
+
+from tidings.stream.threaded import ThreadedSource
+
+__all__ = ["check_content", "endpoint_generator", "open_source"]
+
+
+def check_content(content: Any) -> None:
+    """Raise `TypeError`, with the fix, for what can't be a stream's content."""
+    if inspect.isgeneratorfunction(content) or inspect.isasyncgenfunction(content):
+        raise TypeError(f"content is the generator function {content.__name__!r}: call it, {content.__name__}()")
+    if inspect.iscoroutine(content):
+        content.close()  # or Python warns that it was never awaited, beside this error
+        raise TypeError("content is a coroutine: await it, or make it a generator with `yield`")
+    if isinstance(content, str | bytes | bytearray | Mapping):
+        raise TypeError(f"content is one {type(content).__name__}, not a stream of items: put it into a list")
+    if not isinstance(content, AsyncIterable | Iterable):
+        raise TypeError(
+            f"content must be an async or plain iterable of items, not {type(content).__name__}; "
+            "an endpoint with response_class=EventSourceResponse has to yield, or to return an EventSourceResponse"
+        )
+
+
+def endpoint_generator(content: Any) -> Any:
+    """The endpoint's own generator, if `content` is the one that FastAPI wraps around it; else `content`.
+
+    Driving the endpoint's generator itself spares a turn of the event loop for each item, and it alone can be closed in the
+    request's task: closing FastAPI's leaves the endpoint's to the garbage collector.
+    """
+    if isinstance(content, AsyncGeneratorType) and content.ag_code.co_name == "_async_stream_raw":
+        frame = content.ag_frame
+        if frame is not None and frame.f_globals.get("__name__") == "fastapi.routing":
+            return frame.f_locals.get("async_gen", content)
+    return content
+
+
+def open_source(content: Any) -> AsyncIterator[Any]:
+    """An async iterator over the content. If it has an `aclose`, that must be called at the end."""
+    if isinstance(content, AsyncIterable):
+        iterator: Any = aiter(content)
+        return _entered(iterator) if hasattr(iterator, "__aenter__") else iterator
+    if isinstance(content, list | tuple):
+        return _listed(content)
+    return ThreadedSource(content)
+
+
+async def _entered(iterator: Any) -> AsyncGenerator[Any, None]:
+    """An iterator that is an async context manager too wants to be entered, as aiostream's."""
+    async with iterator:
+        async for item in iterator:
+            yield item
+
+
+async def _listed(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
+    for item in items:
+        yield item
