@@ -21,7 +21,7 @@ class TidingsError(Exception):
     """The base of every exception that tidings defines."""
 
 
-class EventTooLarge(TidingsError):
+class EventTooLarge(TidingsError):  # noqa: N818 - the name says what happened
     """An unfinished event holds more bytes than `max_event_size`.
 
     Attributes:

@@ -6,6 +6,8 @@ unnamed event; `AsyncIterable[Opened | Closed]` typed events, each with the name
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import types
 import typing
@@ -18,6 +20,7 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -150,11 +153,11 @@ class StreamItems:
     @classmethod
     def of_annotation(cls, annotation: Any) -> StreamItems:
         """What `AsyncIterable[Item]` and its like say."""
-        while typing.get_origin(annotation) is Annotated:
-            annotation = typing.get_args(annotation)[0]
-        if typing.get_origin(annotation) not in _STREAMS:
+        stream = _bare(annotation)
+        arguments = typing.get_args(stream)
+        if typing.get_origin(stream) not in _STREAMS or not arguments:
             return cls()
-        return cls._of_item(typing.get_args(annotation)[0])
+        return cls._of_item(arguments[0])
 
     @classmethod
     def _of_item(cls, item: Any) -> StreamItems:
@@ -180,14 +183,25 @@ class StreamItems:
         return _typed_encoder(self.events, plain) if self.events else _with_events(plain)
 
 
+def _bare(annotation: Any) -> Any:
+    """What it stands for, behind `Annotated[…]` and the names that `type X = …` gives."""
+    while True:
+        if typing.get_origin(annotation) is Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif typing.get_origin(annotation) is None and hasattr(annotation, "__value__"):
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
 def _members(item: Any) -> Iterator[Any]:
-    """The members of a union, however it is nested and annotated."""
-    origin = typing.get_origin(item)
-    if origin is Annotated and _is_union(typing.get_args(item)[0]):
-        yield from _members(typing.get_args(item)[0])
-    elif _is_union(item):
-        for member in typing.get_args(item):
+    """The members of a union, however it is nested, annotated and named; plain ones as they were written."""
+    bare = _bare(item)
+    if _is_union(bare):
+        for member in typing.get_args(bare):
             yield from _members(member)
+    elif _is_a(bare, Event) or _is_a(bare, ServerSentEvent) or bare is Any:
+        yield bare
     else:
         yield item
 
@@ -201,17 +215,26 @@ def _is_a(item: Any, kind: type) -> bool:
 
 
 def _return_annotation(endpoint: Callable[..., Any]) -> Any:
-    function: Any = endpoint
-    while hasattr(function, "__wrapped__") or hasattr(function, "func"):  # decorators, functools.partial
-        function = getattr(function, "__wrapped__", None) or function.func
-    if not hasattr(function, "__annotations__"):
-        function = function.__call__
-    annotation = getattr(function, "__annotations__", {}).get("return")
-    if not isinstance(annotation, str):
-        return annotation
+    function = _function(endpoint)
     # Only the return annotation: the others may name what exists for type checkers alone.
-    holder = types.SimpleNamespace(__annotations__={"return": annotation})
-    return typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)["return"]
+    annotations = {name: hint for name, hint in getattr(function, "__annotations__", {}).items() if name == "return"}
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    hints = typing.get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)
+    return hints.get("return")
+
+
+def _function(endpoint: Callable[..., Any]) -> Any:
+    """What was written with `def`, behind decorators, `functools.partial` and an object's `__call__`."""
+    function: Any = endpoint
+    while True:
+        if hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.isroutine(function):
+            return function
+        else:
+            function = function.__call__
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------
@@ -364,3 +387,54 @@ class _Numbers:
         if isinstance(item, Event):
             return item.model_copy(update={"id": id})
         return ServerSentEvent(raw_data="null", id=id) if item is None else ServerSentEvent(data=item, id=id)
+
+
+# -- in OpenAPI -------------------------------------------------------------------------------------------------------
+#
+# OpenAPI 3.2 describes each event of a stream by an `itemSchema`, an object of the event's fields, and what its `data`
+# encodes by `contentMediaType` and `contentSchema` (section 4.14.4, "Special Considerations for Server-Sent Events").
+
+
+def payload_types(items: StreamItems) -> list[Any]:
+    """The types of what `data` holds: of each typed event, then of the plain items, if there are any."""
+    fields = [event.model_fields["data"] for event in items.events]
+    types: list[Any] = [Annotated[field.annotation, field] for field in fields]
+    return types if items.plain is None else [*types, items.plain]
+
+
+def item_schema(items: StreamItems, payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The `itemSchema` of a stream of typed events, plain items beside them or not.
+
+    Args:
+        items: what the stream carries.
+        payloads: the JSON schemas of its `payload_types`, in their order.
+    """
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for event, payload in zip(items.events, payloads, strict=False):
+        by_name.setdefault(event.event_name, []).append(payload)
+    forms = [
+        # Boxed[int] | Boxed[str] are two classes of one name, and `oneOf` is no more than one.
+        _event_schema(_any_of(schemas), {"type": "string", "const": name}, ["data", "event"])
+        for name, schemas in by_name.items()
+    ]
+    if items.plain is not None:
+        # Without the `not` a typed event would be of this form too: contentSchema is not asserted when matching.
+        forms.append(_event_schema(payloads[-1], {"type": "string", "not": {"enum": list(by_name)}}, ["data"]))
+    return forms[0] if len(forms) == 1 else {"oneOf": forms}
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _event_schema(payload: dict[str, Any], event: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": payload},
+            "event": event,
+            "id": {"type": "string"},
+            "retry": {"type": "integer", "minimum": 0},
+        },
+        "required": required,
+    }

@@ -32,7 +32,7 @@ class LoopState:
         state = cls._states.get(loop)
         if state is None:
             for other in [other for other in cls._states if other.is_closed()]:
-                cls._states.pop(other)._close()
+                cls._states.pop(other).close()
             state = cls._states[loop] = cls(loop)
             state._arm()
         return state
@@ -62,9 +62,10 @@ class LoopState:
             yield
         finally:
             self._states.pop(loop, None)
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """The loop is at its end."""
         self.heartbeat.stop()
         if threading.current_thread() is threading.main_thread():
             self.shutdown.close()

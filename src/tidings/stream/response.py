@@ -48,23 +48,25 @@ class Options(TypedDict, total=False):
 class EventSourceResponse(Response):
     """A response that streams server-sent events (WHATWG HTML §9.2).
 
-    Use it as the `response_class` of a path operation that yields, return it from any endpoint of FastAPI or Starlette, or call
-    it as an ASGI application.
+    Use it as the `response_class` of a path operation that yields, return it from any endpoint of FastAPI or Starlette,
+    or call it as an ASGI application.
 
     Each option is an argument, and a class attribute that a subclass sets for all of its streams. Times are in seconds.
 
     Args:
-        content: the items: an async or sync iterator or generator, a list or a tuple. Plain items are sent as the JSON `data` of an
-            event, `ServerSentEvent` and `tidings.Event` as they are. A sync iterator runs in a thread of its own.
+        content: the items: an async or sync iterator or generator, a list or a tuple. Plain items are sent as the JSON
+            `data` of an event, `ServerSentEvent` and `tidings.Event` as they are. A sync iterator runs in a thread of
+            its own.
         status_code: of the response.
         headers: more headers; they replace those of an event stream where the names are the same.
         background: runs after the stream has ended, unless it failed.
         ping_interval: silence after which a comment is sent to keep the connection alive; 0 or None: never.
         retry: milliseconds, sent first: how long clients wait before they reconnect.
-        start_delay: how long the head of the response waits for the first item. What the source raises before, or an item that
-            doesn't fit, becomes a response with its own status. None: as long as it takes.
+        start_delay: how long the head of the response waits for the first item. What the source raises before, or an
+            item that doesn't fit, becomes a response with its own status. None: as long as it takes.
         send_timeout: how long a client may take nothing before its connection is dropped. None: for ever.
-        cleanup_timeout: how long the source may take to close when the stream ends before it. None: as long as it takes.
+        cleanup_timeout: how long the source may take to close when the stream ends before it. None: as long as it
+            takes.
         max_events: events with data after which the stream ends.
         max_duration: time after which the stream ends.
 

@@ -1,8 +1,8 @@
 """Ends streams when the process is told to stop.
 
-ASGI has no message for it: a server that was sent SIGTERM waits for its responses, and an endless stream never ends. So the
-first stream of a loop in the main thread puts handlers in front of the server's own for SIGTERM and SIGINT; each tells the loop's
-streams to end, then calls the handler that it found.
+ASGI has no message for it: a server that was sent SIGTERM waits for its responses, and an endless stream never ends.
+So the first stream of a loop in the main thread puts handlers in front of the server's own for SIGTERM and SIGINT; each
+tells the loop's streams to end, then calls the handler that it found.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Shutdown:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._loop.is_closed():
-            # Python runs this between two instructions of whatever the main thread does, so the work is left to the loop.
+            # This runs between two instructions of whatever the main thread does: the work is left to the loop.
             self._loop.call_soon_threadsafe(self.begin)
         replaced = self._replaced.get(number)
         if replaced is not None:

@@ -31,8 +31,8 @@ def check_content(content: Any) -> None:
 def endpoint_generator(content: Any) -> Any:
     """The endpoint's own generator, if `content` is the one that FastAPI wraps around it; else `content`.
 
-    Driving the endpoint's generator itself spares a turn of the event loop for each item, and it alone can be closed in the
-    request's task: closing FastAPI's leaves the endpoint's to the garbage collector.
+    Driving the endpoint's generator itself spares a turn of the event loop for each item, and it alone can be closed in
+    the request's task: closing FastAPI's leaves the endpoint's to the garbage collector.
     """
     if isinstance(content, AsyncGeneratorType) and content.ag_code.co_name == "_async_stream_raw":
         frame = content.ag_frame

@@ -139,15 +139,17 @@ class ThreadedSource:
                 self._items.append(item)
                 self._notify()
                 if len(self._items) >= _AHEAD:
-                    self._drained.clear()
-                    if len(self._items) >= _AHEAD and not self._closing:
-                        self._drained.wait()
-                if self._closing:
-                    return
+                    self._wait_until_drained()
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
+
+    def _wait_until_drained(self) -> None:
+        self._drained.clear()
+        # Looked at again, or what happened before the clear() would be waited for in vain.
+        if len(self._items) >= _AHEAD and not self._closing:
+            self._drained.wait()
 
     def _notify(self) -> None:
         waiter = self._waiter

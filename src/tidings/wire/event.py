@@ -85,7 +85,9 @@ class ServerSentEvent:
     ) -> None:
         if raw_data is not None:
             if data is not None:
-                raise ValueError("Cannot set both 'data' and 'raw_data': 'data' is JSON-encoded, 'raw_data' is sent as it is")
+                raise ValueError(
+                    "Cannot set both 'data' and 'raw_data': 'data' is JSON-encoded, 'raw_data' is sent as it is"
+                )
             if not isinstance(raw_data, str):
                 raise TypeError(f"SSE 'raw_data' must be a str, not {type(raw_data).__name__}: use 'data' for JSON")
         if comment is not None and not isinstance(comment, str):
@@ -100,9 +102,6 @@ class ServerSentEvent:
 
 # A frozen dataclass sets its fields through object.__setattr__, which looks each one up by name; the slots' own
 # descriptors take half the time, and one of these objects is made for every event of many streams.
-_set_data = ServerSentEvent.data.__set__  # type: ignore[attr-defined]
-_set_raw_data = ServerSentEvent.raw_data.__set__  # type: ignore[union-attr]
-_set_event = ServerSentEvent.event.__set__  # type: ignore[union-attr]
-_set_id = ServerSentEvent.id.__set__  # type: ignore[union-attr]
-_set_retry = ServerSentEvent.retry.__set__  # type: ignore[union-attr]
-_set_comment = ServerSentEvent.comment.__set__  # type: ignore[union-attr]
+_set_data, _set_raw_data, _set_event, _set_id, _set_retry, _set_comment = (
+    vars(ServerSentEvent)[_field].__set__ for _field in ("data", "raw_data", "event", "id", "retry", "comment")
+)

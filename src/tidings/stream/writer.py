@@ -1,0 +1,151 @@
+"""Writes to the connection: one message at a time, from the request's own task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Any
+
+from starlette.types import Message, Send
+
+from tidings.stream.stepping import Bell, abandon, observe
+from tidings.wire.encoder import retry_block
+
+__all__ = ["Writer"]
+
+
+class Writer:
+    """The connection's side of a stream.
+
+    `send` is stepped by hand: a source has suspended when its frames are written, maybe inside a timeout of its own,
+    and a cancellation that is meant for it must not cut the write. It is passed on, and the write goes on.
+
+    Attributes:
+        started: the head of the response is sent.
+        gone: the client is, so nothing more is sent.
+        given_up: a write in progress is abandoned, and so is each later one that the client doesn't take at once.
+        sent_at: when the last write was done, in the loop's time.
+    """
+
+    __slots__ = (
+        "_bell",
+        "_loop",
+        "_on_gone",
+        "_on_timeout",
+        "_pass_on",
+        "_retry",
+        "_send",
+        "_start_message",
+        "_timeout",
+        "given_up",
+        "gone",
+        "sent_at",
+        "started",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        start_message: Message,
+        *,
+        retry: int | None,
+        timeout: float | None,
+        bell: Bell,
+        pass_on: Callable[[asyncio.CancelledError], None],
+        on_gone: Callable[[], None],
+        on_timeout: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._start_message = start_message
+        self._retry = retry
+        self._timeout = timeout
+        self._bell = bell
+        self._pass_on = pass_on
+        self._on_gone = on_gone
+        self._on_timeout = on_timeout
+        self.started = False
+        self.gone = False
+        self.given_up = False
+        self.sent_at = self._loop.time()
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        """Send a part of the body, behind the head of the response if that is due; `more=False` completes it."""
+        if not self.started:
+            self.started = True
+            await self._send_message(self._start_message)
+            if self._retry is not None:
+                body = retry_block(self._retry) + body
+        if body or not more:
+            await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
+        self.sent_at = self._loop.time()
+
+    async def say_goodbye(self) -> None:
+        """Complete the response though nobody reads it: a middleware may insist on having seen one."""
+        if not self.started:
+            self.started = True
+            with suppress(OSError):
+                await self._send(self._start_message)
+                await self._send({"type": "http.response.body", "body": b""})
+
+    async def _send_message(self, message: Message) -> None:
+        while not self.gone:
+            try:
+                sending = self._send(message).__await__()
+                waits_for = next(sending)
+            except StopIteration:
+                return  # as it is with most servers for a client that reads: no turn of the event loop was needed
+            except OSError:
+                # ASGI's way of saying that the client is gone, since version 2.4 of its HTTP specification.
+                self._on_gone()
+                return
+            except asyncio.CancelledError as cancelled:
+                # A middleware's `send` that looks for cancelled scopes found the source's; nothing was sent.
+                self._pass_on(cancelled)
+                continue
+            if await self._carry_on(sending, waits_for):
+                return
+
+    async def _carry_on(self, sending: Generator[Any, Any, Any], waits_for: Any) -> bool:
+        """See a `send` that suspended to its end; False if a cancellation ended it before it had sent anything."""
+        timer = None if self._timeout is None else self._loop.call_later(self._timeout, self._time_out)
+        held: asyncio.CancelledError | None = None
+        try:
+            while not (self.gone or self.given_up):
+                if waits_for is None:
+                    try:
+                        await asyncio.sleep(0)
+                    except asyncio.CancelledError as cancelled:
+                        held = cancelled  # not in between: what scopes `send` has open must close first
+                else:
+                    await self._until_done(waits_for)
+                    if not waits_for.done():
+                        continue  # to the end of the loop: somebody gave up
+                waits_for = next(sending)
+        except StopIteration:
+            if held is not None:
+                self._pass_on(held)
+        except OSError:
+            self._on_gone()
+        except asyncio.CancelledError as cancelled:
+            self._pass_on(cancelled)
+            return False
+        finally:
+            abandon(sending)
+            if timer is not None:
+                timer.cancel()
+        return True
+
+    async def _until_done(self, future: Any) -> None:
+        observe(future, self._bell.ring)
+        while not (future.done() or self.gone or self.given_up):
+            try:
+                await self._bell.wait()
+            except asyncio.CancelledError as cancelled:
+                self._pass_on(cancelled)
+
+    def _time_out(self) -> None:
+        self.given_up = True
+        self._on_timeout()
+        self._bell.ring()
