@@ -1,7 +1,8 @@
 """Typed events, and the items of a stream by its annotation: validated, encoded, described.
 
-An endpoint's return annotation says what its stream carries: `AsyncIterable[Quote]` plain items, each the JSON `data` of an
-unnamed event; `AsyncIterable[Opened | Closed]` typed events, each with the name of its class; anything, without one.
+An endpoint's return annotation says what its stream carries: `AsyncIterable[Quote]` plain items, each the JSON `data`
+of an unnamed event; `AsyncIterable[Opened | Closed]` typed events, each with the name of its class; anything, without
+one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from tidings.errors import ItemError
 from tidings.wire.encoder import encode, encode_json, unsendable
 from tidings.wire.event import ServerSentEvent, check_event, check_id, check_retry
 
-__all__ = ["Event", "ItemEncoder", "StreamItems", "has_data", "with_ids"]
+__all__ = ["Event", "ItemEncoder", "StreamItems", "has_data", "item_schema", "payload_types", "with_ids"]
 
 T = TypeVar("T")
 
@@ -104,7 +105,7 @@ class Event(BaseModel, Generic[T]):
         adapter: TypeAdapter[Any] | None = cls.__dict__.get("_payload_adapter")
         if adapter is None:
             field = cls.model_fields["data"]
-            adapter = TypeAdapter(Annotated[field.annotation, field])
+            adapter = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
             cls._payload_adapter = adapter
         return adapter
 
@@ -178,9 +179,10 @@ class StreamItems:
     def encoder(self, dump: Mapping[str, Any] = types.MappingProxyType({})) -> ItemEncoder:
         """How to encode its items; `dump` holds keyword arguments for Pydantic's `to_json` of plain items."""
         if self.anything:
-            return _encode_anything
-        plain = None if self.plain is None else _plain_encoder(self.plain, dump)
-        return _typed_encoder(self.events, plain) if self.events else _with_events(plain)
+            encode_plain: ItemEncoder | None = _encode_json_item
+        else:
+            encode_plain = None if self.plain is None else _plain_encoder(self.plain, dump)
+        return _encoder_by_type(self.events, encode_plain)
 
 
 def _bare(annotation: Any) -> Any:
@@ -240,23 +242,59 @@ def _function(endpoint: Callable[..., Any]) -> Any:
 # -- encoding ---------------------------------------------------------------------------------------------------------
 
 
-def _encode_anything(item: Any) -> bytes:
-    if isinstance(item, ServerSentEvent):
-        return encode(item)
-    if isinstance(item, Event):
-        return _encode_event(item)
+_MOST_TYPES = 1_000
+"""Types of items that an encoder remembers: there are programs that make classes as they go."""
+
+
+def _encoder_by_type(events: tuple[type[Event[Any]], ...], encode_plain: ItemEncoder | None) -> ItemEncoder:
+    """The encoder of a stream of these typed events (none: of any) and plain items (None: of none).
+
+    It looks at the exact type of an item: asking whether it is an instance of a Pydantic model would cost as much as
+    encoding it.
+    """
+    encoders: dict[type, ItemEncoder] = {}
+
+    def choose(kind: type) -> ItemEncoder:
+        if issubclass(kind, ServerSentEvent):
+            return encode
+        if issubclass(kind, Event):
+            return _event_encoder(kind) if not events or issubclass(kind, events) else refuse
+        return encode_plain or refuse
+
+    def refuse(item: Any) -> bytes:
+        expected = " | ".join(event.__name__ for event in events)
+        raise ItemError(f"an item of type {type(item).__name__} doesn't fit the stream's annotation {expected}")
+
+    def encode_item(item: Any) -> bytes:
+        kind = type(item)
+        encoder = encoders.get(kind)
+        if encoder is None:
+            encoder = choose(kind)
+            if len(encoders) < _MOST_TYPES:
+                encoders[kind] = encoder
+        return encoder(item)
+
+    return encode_item
+
+
+def _encode_json_item(item: Any) -> bytes:
     return b"data: %b\n\n" % encode_json(item)
 
 
-def _encode_event(event: Event[Any]) -> bytes:
-    try:
-        data = event.payload_adapter().serializer.to_json(event.data, by_alias=True)
-    except (PydanticSerializationError, UnicodeError, RecursionError) as error:
-        raise unsendable(error) from error
-    if event.id is None and event.retry is None:
-        return b"event: %b\ndata: %b\n\n" % (event.event_name.encode(), data)
-    tail = encode(ServerSentEvent(id=event.id, retry=event.retry))
-    return b"event: %b\ndata: %b\n%b" % (event.event_name.encode(), data, tail)
+def _event_encoder(kind: type[Event[Any]]) -> ItemEncoder:
+    head = f"event: {kind.event_name}\ndata: ".encode()
+    to_json = kind.payload_adapter().serializer.to_json
+
+    def encode_event(event: Event[Any]) -> bytes:
+        try:
+            data = to_json(event.data, by_alias=True)
+        except (PydanticSerializationError, UnicodeError, RecursionError) as error:
+            raise unsendable(error) from error
+        if event.id is None and event.retry is None:
+            return head + data + b"\n\n"
+        return head + data + b"\n" + encode(ServerSentEvent(id=event.id, retry=event.retry))
+
+    return encode_event
 
 
 def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> ItemEncoder:
@@ -271,43 +309,13 @@ def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> ItemEncoder:
 
     def encode_plain(item: Any) -> bytes:
         try:
-            return b"data: %b\n\n" % to_json(validate(item, from_attributes=True), **options)
+            return b"data: " + to_json(validate(item, from_attributes=True), **options) + b"\n\n"
         except ValidationError as error:
             raise ItemError(f"an item doesn't fit the stream's annotation {_name(item_type)}: {error}") from error
         except (PydanticSerializationError, UnicodeError, RecursionError) as error:
             raise unsendable(error) from error
 
     return encode_plain
-
-
-def _with_events(encode_plain: ItemEncoder | None) -> ItemEncoder:
-    """Plain items; events, typed or not, pass as they are."""
-    assert encode_plain is not None
-
-    def encode_item(item: Any) -> bytes:
-        if isinstance(item, ServerSentEvent):
-            return encode(item)
-        if isinstance(item, Event):
-            return _encode_event(item)
-        return encode_plain(item)
-
-    return encode_item
-
-
-def _typed_encoder(events: tuple[type[Event[Any]], ...], encode_plain: ItemEncoder | None) -> ItemEncoder:
-    """These typed events and no other."""
-
-    def encode_item(item: Any) -> bytes:
-        if isinstance(item, events):
-            return _encode_event(item)
-        if isinstance(item, ServerSentEvent):
-            return encode(item)
-        if encode_plain is None or isinstance(item, Event):
-            expected = " | ".join(event.__name__ for event in events)
-            raise ItemError(f"an item of type {type(item).__name__} doesn't fit the stream's annotation {expected}")
-        return encode_plain(item)
-
-    return encode_item
 
 
 def _name(item_type: Any) -> str:
@@ -326,8 +334,8 @@ def with_ids(
 ) -> AsyncGenerator[Any, None] | Generator[Any, None, None]:
     """Number the events of a stream that have no id: `start`, `start + 1`, …
 
-    Plain items are wrapped in a `ServerSentEvent`, typed events copied. Events without data stay without an id. An event
-    with an id keeps it, and the count doesn't move. The source is closed with the stream.
+    Plain items are wrapped in a `ServerSentEvent`, typed events copied. Events without data stay without an id. An
+    event with an id keeps it, and the count doesn't move. The source is closed with the stream.
 
     Args:
         source: what the stream yields; async, or sync for a sync stream.

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from tidings.stream.feeder import Feeder
 from tidings.stream.stepping import AT_YIELD, ONE_TURN
+from tidings.stream.threaded import ThreadedSource
 
 __all__ = ["Cleanup"]
 
@@ -66,7 +67,7 @@ class Cleanup:
                 self._timer.cancel()
             for _ in range(self._cancels):
                 self._task.uncancel()
-        if self._cuts:
+        if self._cuts and not isinstance(self._feeder.source, ThreadedSource):  # a thread can only end at its next item
             logger.warning("a source took too long to close: its cleanup was cancelled")
         if self._task.cancelling() > before:
             raise asyncio.CancelledError

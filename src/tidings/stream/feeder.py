@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from types import coroutine
-from typing import Any
+from typing import Any, Self, cast
 
 from tidings.events import ItemEncoder, has_data
-from tidings.stream.stepping import AT_YIELD, ONE_TURN
+from tidings.stream.stepping import AT_YIELD, ONE_TURN, Bell, observe
 from tidings.wire.event import ServerSentEvent
 
 __all__ = ["Feeder"]
@@ -25,7 +25,6 @@ class Feeder:
 
     Attributes:
         frames: what the items gave, not sent yet.
-        events: how many events with data there were.
         complete: whether `max_events` of them were reached.
         pending: what the suspended source waits for: a future, `AT_YIELD` or `ONE_TURN`; None before and after.
         ended: the source has ended, by itself or by an error.
@@ -33,16 +32,19 @@ class Feeder:
     """
 
     __slots__ = (
+        "_cancelling",
         "_deadline",
         "_encode",
+        "_left",
         "_max_events",
         "_room",
+        "_silent",
         "_steps",
         "_stopped",
+        "_task",
         "complete",
         "ended",
         "error",
-        "events",
         "frames",
         "pending",
         "source",
@@ -51,16 +53,19 @@ class Feeder:
     def __init__(self, source: AsyncIterator[Any], encode: ItemEncoder, max_events: int | None) -> None:
         self.source = source
         self.frames: list[bytes] = []
-        self.events = 0
+        self._silent = 0  # of the frames: those without data
         self.complete = False
         self.pending: Any = None
         self.ended = False
         self.error: BaseException | None = None
         self._encode = encode
         self._max_events = max_events
+        self._left = max_events or 0
         self._stopped = False
         self._room = 0  # bytes until the batch is full
         self._deadline = 0.0
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
         self._steps: Coroutine[Any, None, None] = self._feed()
 
     @property
@@ -68,22 +73,51 @@ class Feeder:
         """The coroutine between the source and `advance`, for who closes it."""
         return self._steps
 
+    @property
+    def ready(self) -> bool:
+        """Whether the source can run: it has not begun, or has what it waited for."""
+        return self.pending is None or self.pending is AT_YIELD or self.pending is ONE_TURN or self.pending.done()
+
     async def _feed(self) -> None:
         """Collect frames; suspends where the source does, and at a full batch. The loop that every event passes."""
         encode = self._encode
         collect = self.frames.append
         clock = time.perf_counter
-        async for item in self.source:
-            frame = encode(item)
-            collect(frame)
-            if not isinstance(item, ServerSentEvent) or has_data(item):
-                self.events += 1
-                if self.events == self._max_events:
-                    self.complete = True
-                    self.stop()
-            self._room -= len(frame)
-            if self._room <= 0 or clock() >= self._deadline:
-                await _batch_is_full()
+        counted = self._max_events is not None
+        items: Any = self.source
+        while True:
+            async for item in items:
+                frame = encode(item)
+                collect(frame)
+                if isinstance(item, ServerSentEvent) and not has_data(item):
+                    self._silent += 1
+                elif counted:
+                    self._count_down()
+                self._room -= len(frame)
+                if self._room <= 0 or clock() >= self._deadline:
+                    try:
+                        await _batch_is_full()
+                    except asyncio.CancelledError as cancelled:
+                        if not hasattr(self.source, "athrow"):
+                            raise
+                        items = _Resumed(self.source, cancelled)
+                        break
+            else:
+                return
+
+    def _count_down(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.complete = True
+            self.stop()
+
+    def take(self) -> tuple[bytes, int]:
+        """Hand over the frames, joined, and how many events with data they hold."""
+        body = b"".join(self.frames)
+        events = len(self.frames) - self._silent
+        self.frames.clear()
+        self._silent = 0
+        return body, events
 
     def stop(self) -> None:
         """Take no item more than the one that may be under way."""
@@ -126,15 +160,53 @@ class Feeder:
         """Give the source a cancellation of the task, at its `await`, as if it were awaited directly.
 
         Somebody other than the pump cancelled: a timeout or a scope of the source's own, one around the request, or the
-        server. Where the source isn't suspended in an `await`, the cancellation goes up.
+        server. A generator that stands at its `yield` gets it there, for its scopes to see. What the source doesn't
+        take goes up.
         """
-        if self.ended or self.pending is AT_YIELD or self.pending is None:
+        if self.ended or self.pending is None:
             raise cancelled
         # As Task.cancel() does it: the awaited future first, and if that is done already, the coroutine.
-        if self.pending is ONE_TURN or not self.pending.cancel(*cancelled.args):
-            self.advance(cancelled)
+        if self.pending is AT_YIELD or self.pending is ONE_TURN or not self.pending.cancel(*cancelled.args):
+            self._unwind(cancelled)
         elif self.pending.done():
-            self.advance()
+            self._unwind()
+
+    @property
+    def unwinding(self) -> bool:
+        """Whether the source is busy with a cancellation, its own or one from outside, and isn't to be left waiting."""
+        return not self.ended and self.pending is not AT_YIELD and self._task.cancelling() > self._cancelling
+
+    async def unwind(self, bell: Bell) -> None:
+        """Let a source that is unwinding do its next step, or wait until it can, or until the bell rings."""
+        pending = self.pending
+        if pending is ONE_TURN:
+            await asyncio.sleep(0)
+        elif not pending.done():
+            observe(pending, bell.ring)
+            await bell.wait()
+        if self.pending is pending and (pending is ONE_TURN or pending.done()):
+            self._unwind()
+
+    def _unwind(self, error: asyncio.CancelledError | None = None) -> None:
+        self.advance(error)
+        if isinstance(self.error, asyncio.CancelledError):
+            raise self.error  # it was not the source's own, and waits for no write
+
+
+class _Resumed:
+    """A generator, from where a cancellation is raised at its `yield`."""
+
+    def __init__(self, source: Any, cancelled: asyncio.CancelledError) -> None:
+        self._source = source
+        self._cancelled: asyncio.CancelledError | None = cancelled
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        cancelled, self._cancelled = self._cancelled, None
+        step: Awaitable[Any] = self._source.__anext__() if cancelled is None else self._source.athrow(cancelled)
+        return step
 
 
 @coroutine

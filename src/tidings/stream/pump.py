@@ -59,6 +59,7 @@ class Pump:
         "__weakref__",
         "_bell",
         "_cleanup",
+        "_events",
         "_feeder",
         "_limits",
         "_loop",
@@ -68,7 +69,6 @@ class Pump:
         "_shutting_down",
         "_start_due",
         "_timers",
-        "_uncounted",
         "_waited",
         "_writer",
     )
@@ -93,7 +93,7 @@ class Pump:
             retry=limits.retry,
             timeout=limits.send_timeout,
             bell=self._bell,
-            pass_on=self._feeder.pass_on,
+            feeder=self._feeder,
             on_gone=self._client_left,
             on_timeout=self._client_stalled,
         )
@@ -103,7 +103,7 @@ class Pump:
         self._waited = False  # for the source, at least once
         self._start_due = False
         self._ping_due = False
-        self._uncounted = 0  # events that the metrics have already
+        self._events = 0  # with data, sent
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -137,7 +137,7 @@ class Pump:
             for timer in self._timers:
                 timer.cancel()
             metrics.stream_ended(ending)
-            logger.debug("stream ended: %s after %d events", ending, self._feeder.events)
+            logger.debug("stream ended: %s after %d events", ending, self._events)
         return ending
 
     def _goes_on(self) -> bool:
@@ -147,11 +147,12 @@ class Pump:
         """Send items until the source ends or there is another reason to end."""
         feeder = self._feeder
         while self._goes_on():
-            feeder.advance()
+            if feeder.ready:  # else a cancellation that was passed on has let the source run already
+                feeder.advance()
             if feeder.complete:
                 self._end(Ending.LIMIT)
             while feeder.frames and self._goes_on():
-                await self._write(self._take())
+                await self._flush()
             if not self._goes_on():
                 return
             if not self._waited:
@@ -168,9 +169,10 @@ class Pump:
         if self._reason is None:
             self._reason = Ending.EXHAUSTED if feeder.error is None else Ending.FAILED
         if self._reason is Ending.SHUTDOWN:
-            feeder.frames.append(retry_block(random.randint(*_SHUTDOWN_RETRY_MS)))  # noqa: S311 - no secret
-        if feeder.frames and self._reason is not Ending.EXHAUSTED and not self._client_is_lost():
-            await self._write(self._take())
+            await self._flush()
+            await self._write(retry_block(random.randint(*_SHUTDOWN_RETRY_MS)))  # noqa: S311 - no secret
+        elif feeder.frames and self._reason is not Ending.EXHAUSTED and not self._client_is_lost():
+            await self._flush()
 
     async def _complete(self) -> Ending:
         """End the response as the stream ended.
@@ -182,7 +184,7 @@ class Pump:
         if self._writer.gone:
             await self._writer.say_goodbye()
         elif not self._client_is_lost():
-            await self._write(self._take(), more=False)
+            await self._flush(more=False)
         assert self._reason is not None
         return self._reason
 
@@ -239,17 +241,16 @@ class Pump:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def _take(self) -> bytes:
-        body = b"".join(self._feeder.frames)
-        self._feeder.frames.clear()
-        return body
+    async def _flush(self, *, more: bool = True) -> None:
+        """Send the frames collected so far in one message; `more=False` completes the response."""
+        body, events = self._feeder.take()
+        self._events += events
+        await self._write(body, events=events, more=more)
 
-    async def _write(self, body: bytes, *, more: bool = True) -> None:
+    async def _write(self, body: bytes, *, events: int = 0, more: bool = True) -> None:
         await self._writer.write(body, more=more)
         self._ping_due = False
-        events = self._feeder.events
-        metrics.stream_sent(events - self._uncounted, len(body))
-        self._uncounted = events
+        metrics.stream_sent(events, len(body))
 
     # -- what ends a stream early, and what else rings ----------------------------------------------------------------
 
@@ -304,8 +305,9 @@ class Pump:
         due = self._writer.sent_at + self._limits.ping_interval
         if due > now:
             return due
-        self._ping_due = True
-        self._bell.ring()
+        if self._writer.started:  # before, silence holds the status back
+            self._ping_due = True
+            self._bell.ring()
         return now + self._limits.ping_interval
 
     def _after(self, delay: float | None, callback: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 from weakref import finalize
 
@@ -108,7 +108,7 @@ class EventSourceResponse(Response):
         for name, value in options.items():
             _check_option(name, value)
             setattr(self, name, value)
-        self.content = content
+        self._content: Any = content
         self.status_code = status_code
         self.background = background
         self.ending: Ending | None = None
@@ -118,32 +118,26 @@ class EventSourceResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to an ASGI connection; returns when the stream has ended and its source is closed."""
-        source = open_source(endpoint_generator(self.content))
+        if scope["type"] != "http":
+            raise RuntimeError(f"an EventSourceResponse answers HTTP requests, not {scope['type']!r}")
+        if self._content is None:
+            raise RuntimeError("an EventSourceResponse streams once: its content is used up")
+        # Taken from the response, so that FastAPI's wrapper around it is freed before the stream, not after.
+        content, self._content = endpoint_generator(self._content), None
+        source = open_source(content)
         if scope["method"] == "HEAD":
             # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
             await _close_unbegun(source)
             await send(self._start_message())
             await send({"type": "http.response.body", "body": b""})
             return
-        if isinstance(source, ThreadedSource):
-            try:
-                source.reserve(self.max_sync_streams)
-            except ThreadLimitReached:
-                await _close_unbegun(source)
-                response = PlainTextResponse("Too many streams, try again later.", 503, {"retry-after": "5"})
-                await response(scope, receive, send)
-                return
+        pump: Pump | None = None
         try:
-            encode = _encoder_of(scope.get("route"))
-        except BaseException:
-            await _close_unbegun(source)
-            raise
-        pump = Pump(source, encode, self._start_message(), self._limits(), receive, send)
-        try:
+            pump = await self._prepare(source, scope, receive, send)
             self.ending = await pump.run()
         except HTTPException as error:
             self.ending = Ending.FAILED
-            if pump.started or "starlette.exception_handlers" in scope:
+            if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
                 raise
             # No framework around this response would turn it into one.
             await PlainTextResponse(error.detail, error.status_code, error.headers)(scope, receive, send)
@@ -153,6 +147,19 @@ class EventSourceResponse(Response):
             raise
         if self.background is not None:
             await self.background()
+
+    async def _prepare(self, source: AsyncIterator[Any], scope: Scope, receive: Receive, send: Send) -> Pump:
+        """Make the pump; the source is closed if that fails."""
+        try:
+            encode = _encoder_of(scope.get("route"))
+            if isinstance(source, ThreadedSource):
+                source.reserve(self.max_sync_streams)
+        except BaseException as error:
+            await _close_unbegun(source)
+            if isinstance(error, ThreadLimitReached):
+                raise HTTPException(503, "Too many streams, try again later.", {"retry-after": "5"}) from None
+            raise
+        return Pump(source, encode, self._start_message(), self._limits(), receive, send)
 
     def _limits(self) -> Limits:
         return Limits(

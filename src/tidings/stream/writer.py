@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import Message, Send
 
+from tidings.stream.feeder import Feeder
 from tidings.stream.stepping import Bell, abandon, observe
 from tidings.wire.encoder import retry_block
 
@@ -30,10 +31,10 @@ class Writer:
 
     __slots__ = (
         "_bell",
+        "_feeder",
         "_loop",
         "_on_gone",
         "_on_timeout",
-        "_pass_on",
         "_retry",
         "_send",
         "_start_message",
@@ -52,7 +53,7 @@ class Writer:
         retry: int | None,
         timeout: float | None,
         bell: Bell,
-        pass_on: Callable[[asyncio.CancelledError], None],
+        feeder: Feeder,
         on_gone: Callable[[], None],
         on_timeout: Callable[[], None],
     ) -> None:
@@ -62,7 +63,7 @@ class Writer:
         self._retry = retry
         self._timeout = timeout
         self._bell = bell
-        self._pass_on = pass_on
+        self._feeder = feeder
         self._on_gone = on_gone
         self._on_timeout = on_timeout
         self.started = False
@@ -74,7 +75,8 @@ class Writer:
         """Send a part of the body, behind the head of the response if that is due; `more=False` completes it."""
         if not self.started:
             self.started = True
-            await self._send_message(self._start_message)
+            if not await self._send_message(self._start_message):
+                return
             if self._retry is not None:
                 body = retry_block(self._retry) + body
         if body or not more:
@@ -89,26 +91,29 @@ class Writer:
                 await self._send(self._start_message)
                 await self._send({"type": "http.response.body", "body": b""})
 
-    async def _send_message(self, message: Message) -> None:
+    async def _send_message(self, message: Message) -> bool:
+        """Send one; whether the server took it."""
         while not self.gone:
             try:
                 sending = self._send(message).__await__()
                 waits_for = next(sending)
             except StopIteration:
-                return  # as it is with most servers for a client that reads: no turn of the event loop was needed
+                return True  # as it is with most servers for a client that reads: no turn of the event loop was needed
             except OSError:
                 # ASGI's way of saying that the client is gone, since version 2.4 of its HTTP specification.
                 self._on_gone()
-                return
+                return False
             except asyncio.CancelledError as cancelled:
                 # A middleware's `send` that looks for cancelled scopes found the source's; nothing was sent.
-                self._pass_on(cancelled)
+                await self._pass_on_at_length(cancelled)
                 continue
-            if await self._carry_on(sending, waits_for):
-                return
+            taken = await self._carry_on(sending, waits_for)
+            if taken is not None:
+                return taken
+        return False
 
-    async def _carry_on(self, sending: Generator[Any, Any, Any], waits_for: Any) -> bool:
-        """See a `send` that suspended to its end; False if a cancellation ended it before it had sent anything."""
+    async def _carry_on(self, sending: Generator[Any, Any, Any], waits_for: Any) -> bool | None:
+        """See a `send` that suspended to its end; None if a cancellation ended it before it had sent anything."""
         timer = None if self._timeout is None else self._loop.call_later(self._timeout, self._time_out)
         held: asyncio.CancelledError | None = None
         try:
@@ -125,25 +130,42 @@ class Writer:
                 waits_for = next(sending)
         except StopIteration:
             if held is not None:
-                self._pass_on(held)
+                self._feeder.pass_on(held)
+            return True
         except OSError:
             self._on_gone()
         except asyncio.CancelledError as cancelled:
-            self._pass_on(cancelled)
-            return False
+            await self._pass_on_at_length(cancelled)
+            return None
         finally:
             abandon(sending)
             if timer is not None:
                 timer.cancel()
-        return True
+        return False
 
     async def _until_done(self, future: Any) -> None:
         observe(future, self._bell.ring)
         while not (future.done() or self.gone or self.given_up):
             try:
-                await self._bell.wait()
+                if self._feeder.unwinding:
+                    await self._feeder.unwind(self._bell)
+                else:
+                    await self._bell.wait()
             except asyncio.CancelledError as cancelled:
-                self._pass_on(cancelled)
+                self._feeder.pass_on(cancelled)
+
+    async def _pass_on_at_length(self, cancelled: asyncio.CancelledError) -> None:
+        """Pass a cancellation on, and wait until the source is out of the scope that no `send` gets through."""
+        self._feeder.pass_on(cancelled)
+        while not (self.gone or self.given_up):
+            try:
+                if self._feeder.unwinding:
+                    await self._feeder.unwind(self._bell)
+                else:
+                    await asyncio.sleep(0)
+                    return
+            except asyncio.CancelledError as again:
+                self._feeder.pass_on(again)
 
     def _time_out(self) -> None:
         self.given_up = True

@@ -1,0 +1,124 @@
+"""Any bytes, cut anywhere, give the decoder the same events as the whole does, and those are the standard's.
+
+    pip install atheris && python fuzz/decoder.py               # coverage-guided, until it is stopped
+    python fuzz/decoder.py --runs 10000 --seed 1                # random, bounded, without atheris
+    python fuzz/decoder.py crash-1234                           # atheris: one input again
+
+An input's first byte seeds the places where it is cut; the stream is the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from typing import TYPE_CHECKING
+
+from reference import Interpretation, interpret
+
+from tidings.errors import EventTooLarge
+from tidings.wire import EventDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Small enough that random inputs meet it, large enough that most don't.
+SMALL_BOUND = 24
+
+# Random bytes hardly ever spell a field; these are what the branches of the decoder look at.
+TOKENS = (
+    *(b"data", b"event", b"id", b"retry", b"Data", b"datax", b"unknown"),
+    *(b":", b": ", b":  ", b" ", b"0", b"42", b"\xd9\xa3", b"\xb2", b"text"),
+    *(b"\n", b"\n", b"\n\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"\0"),
+    *(b"\xef\xbb\xbf", b"\xef", b"\xbb", b"\xbf", b"\xc3\xa9", b"\xf0\x9f\x90\x9f", b"\xe2\x80\xa8"),
+    *(b"\xed\xa0\x80", b"\xff"),
+)
+
+
+def check(case: bytes) -> None:
+    """Raise `AssertionError` if the invariant doesn't hold for this input."""
+    cuts = random.Random(case[0] if case else 0)
+    stream = case[1:]
+    pieces = list(cut(stream, cuts))
+    assert b"".join(pieces) == stream
+
+    expected = interpret(stream)
+    for chunks in ([stream], pieces, [stream[i : i + 1] for i in range(len(stream))]):
+        assert decode(chunks) == expected, chunks
+
+    whole = decode_bounded([stream])
+    for chunks in (pieces, [stream[i : i + 1] for i in range(len(stream))]):
+        assert decode_bounded(chunks) == whole, chunks
+
+
+def cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
+    """The stream in pieces of up to 8 bytes, some of them empty."""
+    position = 0
+    while position < len(stream):
+        size = cuts.randint(0, 8)
+        yield stream[position : position + size]
+        position += size
+
+
+def decode(chunks: list[bytes]) -> Interpretation:
+    """What the decoder makes of a stream that comes in these chunks."""
+    decoder = EventDecoder()
+    events: list[tuple[str, str, str]] = [event for chunk in chunks for event in decoder.feed(chunk)]
+    return Interpretation(events, decoder.last_event_id, decoder.retry)
+
+
+def decode_bounded(chunks: list[bytes]) -> tuple[Interpretation, bool]:
+    """The same under a small bound, and whether it was met."""
+    decoder = EventDecoder(SMALL_BOUND)
+    result = Interpretation()
+    met = False
+    try:
+        for chunk in chunks:
+            result.events += decoder.feed(chunk)
+    except EventTooLarge as error:
+        result.events += error.events
+        met = True
+    result.last_event_id, result.retry = decoder.last_event_id, decoder.retry
+    return result, met
+
+
+def random_case(source: random.Random) -> bytes:
+    """An input of tokens, with some noise between them."""
+    size = source.randint(0, 40)
+    tokens = [source.choice(TOKENS) if source.random() < 0.95 else source.randbytes(2) for _ in range(size)]
+    return source.randbytes(1) + b"".join(tokens)
+
+
+def run(runs: int, seed: int) -> None:
+    """Check that many random inputs; the input that fails is in the error's notes."""
+    source = random.Random(seed)
+    for _ in range(runs):
+        case = random_case(source)
+        try:
+            check(case)
+        except Exception as error:
+            error.add_note(f"input: {case!r}")
+            raise
+    print(f"{runs} inputs, seed {seed}: the invariant held")
+
+
+def main() -> None:
+    """Run with atheris, or with `--runs` without it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--runs", type=int, help="check this many random inputs, without atheris")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    options, rest = parser.parse_known_args()
+    if options.runs is not None:
+        run(options.runs, options.seed)
+        return
+    try:
+        import atheris  # noqa: PLC0415 - optional, and not needed for a random run
+    except ModuleNotFoundError:
+        sys.exit("this needs atheris: pip install atheris (or give --runs N for a random run without it)")
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *rest], check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

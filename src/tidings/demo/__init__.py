@@ -1,0 +1,1 @@
+"""The application behind `tidings demo`: the machine it runs on, streamed to one page."""

@@ -1,0 +1,77 @@
+"""The demo as a process of its own, which tests kill and start again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DEADLINE = 60.0
+"""Seconds that anything may take: a bound for a test that hangs, not what it usually takes."""
+
+
+def eventually(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
+    """Wait until a condition holds."""
+    give_up = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {deadline:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+class DemoProcess:
+    """`tidings demo` on a port of its own choice the first time, and on the same one when it is started again.
+
+    Args:
+        folder: Where its output and its access log go.
+        follow: The file to follow; None for the access log.
+    """
+
+    def __init__(self, folder: Path, follow: Path | None = None) -> None:
+        self._output = folder / "demo.out"
+        self._data = folder / "data"
+        self._options = ["--follow", str(follow)] if follow else []
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tidings.cli", "demo", "--port", str(self.port), "--data", str(self._data)]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, *self._options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONWARNINGS": "error"},
+            )
+        eventually(self._is_announced, "the demo says where it is")
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """End the process by a signal; return its exit code (negative: that of the signal)."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signum)
+        try:
+            return self._process.wait(DEADLINE)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def _is_announced(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.output()
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", self.output())
+        if match:
+            self.port = int(match[1])
+        return match is not None
