@@ -68,6 +68,7 @@ class Pump:
         "_receive",
         "_shutting_down",
         "_start_due",
+        "_start_timer",
         "_timers",
         "_waited",
         "_writer",
@@ -104,6 +105,7 @@ class Pump:
         self._start_due = False
         self._ping_due = False
         self._events = 0  # with data, sent
+        self._start_timer: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -134,7 +136,7 @@ class Pump:
         finally:
             watcher.cancel()
             state.shutdown.release(self)
-            for timer in self._timers:
+            for timer in self._timers if self._start_timer is None else [*self._timers, self._start_timer]:
                 timer.cancel()
             metrics.stream_ended(ending)
             logger.debug("stream ended: %s after %d events", ending, self._events)
@@ -205,8 +207,8 @@ class Pump:
         if not self._writer.started:
             if self._limits.start_delay == 0:
                 self._start_due = True
-            else:
-                self._after(self._limits.start_delay, self._start_is_due)
+            elif self._limits.start_delay is not None:
+                self._start_timer = self._loop.call_later(self._limits.start_delay, self._start_is_due)
         if self._limits.ping_interval:
             state.heartbeat.watch(self, self._writer.sent_at + self._limits.ping_interval)
 
@@ -248,9 +250,9 @@ class Pump:
         await self._write(body, events=events, more=more)
 
     async def _write(self, body: bytes, *, events: int = 0, more: bool = True) -> None:
-        await self._writer.write(body, more=more)
+        size = await self._writer.write(body, more=more)
         self._ping_due = False
-        metrics.stream_sent(events, len(body))
+        metrics.stream_sent(events if size else 0, size)
 
     # -- what ends a stream early, and what else rings ----------------------------------------------------------------
 
@@ -296,6 +298,7 @@ class Pump:
         self._bell.ring()
 
     def _start_is_due(self) -> None:
+        self._start_timer = None
         self._start_due = True
         self._bell.ring()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tidings.events import ItemEncoder, StreamItems
+from tidings.events import ItemEncoder, StreamItems, yields
 from tidings.stream.ending import Ending
 from tidings.stream.pump import Limits, Pump
 from tidings.stream.source import check_content, endpoint_generator, open_source
@@ -233,7 +232,7 @@ def _encoder_of(route: Any) -> ItemEncoder:
         return _encode_anything
     encoder = _encoders.get(id(route))
     if encoder is None:
-        encoder = _build_encoder(route, endpoint) if _yields(endpoint) else _encode_anything
+        encoder = _build_encoder(route, endpoint) if yields(endpoint) else _encode_anything
         _encoders[id(route)] = encoder
         finalize(route, _encoders.pop, id(route), None).atexit = False
     return encoder
@@ -244,7 +243,8 @@ def _build_encoder(route: Any, endpoint: Callable[..., Any]) -> ItemEncoder:
         items = StreamItems.of(endpoint)
     except NameError as error:
         # Common where linters move imports that only annotations use behind TYPE_CHECKING.
-        logger.warning("the items of %s are not validated: %s in its return annotation", endpoint.__qualname__, error)
+        name = getattr(endpoint, "__qualname__", endpoint)  # a partial has none
+        logger.warning("the items of %s are not validated: %s in its return annotation", name, error)
         return _encode_anything
     return items.encoder(_dump_options(route))
 
@@ -253,15 +253,9 @@ def _dump_options(route: Any) -> dict[str, Any]:
     """What FastAPI's decorator says of the serialization of a response, for the keyword arguments of Pydantic."""
     options = {
         name: getattr(route, f"response_model_{name}", None)
-        for name in ("include", "exclude", "by_alias", "exclude_unset", "exclude_defaults", "exclude_none")
+        for name in ("include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none")
     }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _yields(endpoint: Any) -> bool:
-    function = inspect.unwrap(endpoint)
-    while hasattr(function, "func"):  # functools.partial
-        function = inspect.unwrap(function.func)
-    if not inspect.isroutine(function):
-        function = getattr(function, "__call__", function)  # noqa: B004 - an object whose class defines it
-    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+    if getattr(route, "response_model_by_alias", True) is False:
+        options["by_alias"] = False
+    # Pydantic's own defaults are left out: each keyword costs time for each item.
+    return {name: value for name, value in options.items() if value or name == "by_alias"}

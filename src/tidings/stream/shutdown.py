@@ -65,7 +65,7 @@ class Shutdown:
         """The loop closes: put the handlers back, but for those that others have replaced since."""
         for number, handler in self._replaced.items():
             if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, handler)
+                signal.signal(number, _without_runner(handler))
         self._replaced.clear()
 
     def _take_signals(self) -> None:
@@ -88,3 +88,9 @@ class Shutdown:
         replaced = self._replaced.get(number)
         if replaced is not None:
             replaced(number, frame)
+
+
+def _without_runner(handler: _Handler) -> _Handler:
+    """What asyncio.run() replaced, if the handler is its own: it puts that back only where it finds its own."""
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return signal.default_int_handler if isinstance(runner, asyncio.Runner) else handler

@@ -71,17 +71,23 @@ class Writer:
         self.given_up = False
         self.sent_at = self._loop.time()
 
-    async def write(self, body: bytes, *, more: bool = True) -> None:
-        """Send a part of the body, behind the head of the response if that is due; `more=False` completes it."""
+    async def write(self, body: bytes, *, more: bool = True) -> int:
+        """Send a part of the body, behind the head of the response if that is due; `more=False` completes it.
+
+        Returns:
+            how many bytes of the body the server took.
+        """
         if not self.started:
             self.started = True
             if not await self._send_message(self._start_message):
-                return
+                return 0
             if self._retry is not None:
                 body = retry_block(self._retry) + body
+        taken = True
         if body or not more:
-            await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
+            taken = await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
         self.sent_at = self._loop.time()
+        return len(body) if taken else 0
 
     async def say_goodbye(self) -> None:
         """Complete the response though nobody reads it: a middleware may insist on having seen one."""
@@ -106,6 +112,8 @@ class Writer:
             except asyncio.CancelledError as cancelled:
                 # A middleware's `send` that looks for cancelled scopes found the source's; nothing was sent.
                 await self._pass_on_at_length(cancelled)
+                if self.given_up:
+                    return False
                 continue
             taken = await self._carry_on(sending, waits_for)
             if taken is not None:

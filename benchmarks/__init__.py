@@ -1,0 +1,1 @@
+"""Measures `tidings` beside its peers: `python -m benchmarks`, or `make bench`."""

@@ -1,0 +1,7 @@
+"""FastAPI's own server-sent events."""
+
+from fastapi.sse import EventSourceResponse
+
+from benchmarks.peers.typed import typed_app
+
+app = typed_app(EventSourceResponse)

@@ -1,0 +1,171 @@
+"""A run as Markdown, which reads as well in a terminal, and as JSON."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import PEERS
+from benchmarks.results import FAIR_SHARE, TARGETS, Results
+from benchmarks.sizes import Sizes
+from benchmarks.workloads import WORKLOADS, Workload
+
+SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio")
+
+
+def distribution_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def versions(peers: Sequence[str]) -> dict[str, str]:
+    names = dict.fromkeys([*(PEERS[key].distribution for key in peers), *SHARED])
+    return {"python": platform.python_version(), **{name: distribution_version(name) for name in names}}
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def machine() -> str:
+    return f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor_name()}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown, aligned in the source too: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join([first, *others])} |"
+
+    rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return [line(header), line(rule), *(line(row) for row in rows)]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    return f"{form.format(min(values))} to {form.format(max(values))}"
+
+
+def compared(workload: Workload, peer: str, results: Results) -> str:
+    """How many times better tidings is by the workload's first figure."""
+    figure = next(iter(workload.figures))
+    own = results.median(workload.key, "tidings", figure)
+    other = results.median(workload.key, peer, figure)
+    if not own or not other:
+        return "-"
+    return f"{own / other if workload.more_is_better else other / own:.2f}"
+
+
+def workload_table(workload: Workload, peers: Sequence[str], results: Results) -> list[str]:
+    main = next(iter(workload.figures))
+    rows = []
+    for peer in peers:
+        values = results.values(workload.key, peer, main)
+        if not values:
+            continue
+        medians = [form.format(results.median(workload.key, peer, figure)) for figure, form in workload.figures.items()]
+        rows.append(
+            [
+                PEERS[peer].title,
+                *medians,
+                spread(values, workload.figures[main]),
+                compared(workload, peer, results),
+            ]
+        )
+    if not rows:
+        return []
+    return table(["peer", *workload.figures, f"{main}, min to max", "tidings is x better"], rows)
+
+
+def contention(peers: Sequence[str], results: Results) -> list[str]:
+    """What to make of a throughput that was measured on a busy machine."""
+    samples = [sample for sample in results.samples if sample.workload == "throughput"]
+    contended = [sample for sample in samples if sample.contended]
+    if not contended:
+        return []
+    note = (
+        f"Something else is at work on this machine: in {len(contended)} of {len(samples)} throughput runs the server "
+        f"had less than {FAIR_SHARE:.0%} of its processor. They are left out of the medians of a peer that has others."
+    )
+    own = results.median("throughput", "tidings", "cpu_us_per_event")
+    others = {peer: results.median("throughput", peer, "cpu_us_per_event") for peer in peers if peer != "tidings"}
+    ratios = [f"{other / own:.1f} x {PEERS[peer].title}" for peer, other in others.items() if own and other]
+    if ratios:
+        note += f" By processor time an event, which suffers less, tidings is {', '.join(ratios)}."
+    return [note, ""]
+
+
+def targets_table(results: Results) -> list[str]:
+    rows = []
+    for target in TARGETS:
+        value = target.value(results)
+        if value is not None:
+            sign = ">=" if target.at_least else "<="
+            rows.append(
+                [
+                    target.text,
+                    f"{value:.2f}",
+                    f"{sign} {target.must:g}",
+                    f"{sign} {target.aim:g}",
+                    target.verdict(value, results),
+                ]
+            )
+    return table(["target", "measured", "must", "aim", "verdict"], rows) if rows else []
+
+
+def text(results: Results, workloads: Sequence[str], peers: Sequence[str], sizes: Sizes, rounds: int) -> str:
+    out = [f"Medians of {rounds} rounds. {machine()}.", ""]
+    out += [", ".join(f"{name} {number}" for name, number in versions(peers).items()) + ".", ""]
+    for key in workloads:
+        lines = workload_table(WORKLOADS[key], peers, results)
+        if lines:
+            out += [f"## {key}: {WORKLOADS[key].title.format(sizes=sizes)}", "", *lines, ""]
+    out += contention(peers, results)
+    verdicts = targets_table(results)
+    if verdicts:
+        out += ["## targets", "", *verdicts, ""]
+    out += [f"FAILED: {failure}" for failure in results.failures]
+    return "\n".join(out).rstrip()
+
+
+def as_json(results: Results, peers: Sequence[str], sizes: Sizes, rounds: int) -> str:
+    targets: list[dict[str, Any]] = []
+    for target in TARGETS:
+        value = target.value(results)
+        verdict = "not measured" if value is None else target.verdict(value, results)
+        targets.append({**asdict(target), "value": value, "verdict": verdict})
+    medians = {
+        workload.key: {
+            peer: {figure: results.median(workload.key, peer, figure) for figure in workload.figures}
+            for peer in peers
+            if results.values(workload.key, peer, next(iter(workload.figures)))
+        }
+        for workload in WORKLOADS.values()
+    }
+    return json.dumps(
+        {
+            "machine": machine(),
+            "versions": versions(peers),
+            "rounds": rounds,
+            "sizes": asdict(sizes),
+            "medians": medians,
+            "targets": targets,
+            "samples": [asdict(sample) for sample in results.samples],
+            "failures": results.failures,
+        },
+        indent=2,
+    )
