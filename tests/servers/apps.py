@@ -1,4 +1,4 @@
-"""The application that the tests serve with real servers. Its endpoints write what happens to them to a journal file."""
+"""What the tests serve with real servers. Its endpoints write what happens to them to a journal file."""
 
 import asyncio
 import contextvars

@@ -1,0 +1,83 @@
+"""The Python blocks of every page run, and the requests beside them print what the page says."""
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, Command, Section, sections
+from tests.docs.serving import Running, Stage, run
+
+SECTIONS = [section for page in PAGES for section in sections(page) if section.of("python")]
+
+LANGUAGES = {
+    "python",
+    "console",
+    "text",
+    "json",
+    "javascript",
+    "html",
+    "diff",
+    "nginx",
+    "ini",
+    "toml",
+    "yaml",
+    "sh",
+    "bash",
+}
+
+
+def test_there_is_something_to_test() -> None:
+    assert {"getting-started.md", "streams.md", "typed-events.md"} <= {section.page.name for section in SECTIONS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_names_its_language(page: Path) -> None:
+    for section in sections(page):
+        for block in section.blocks:
+            assert block.language in LANGUAGES, f"{page}:{block.line}"
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.id)
+def test_a_section_is_a_module_that_does_what_the_page_shows(
+    section: Section, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in section.of("html"):
+        (tmp_path / "page.html").write_text(block.text)
+    module, printed = run(section)
+    for block, following in zip(section.blocks, section.blocks[1:], strict=False):
+        if printed.get(block):
+            assert following.language in {"text", "json"}, f"{section.page}:{block.line} prints what no block shows"
+            assert printed[block].rstrip("\n") == following.text.rstrip("\n"), f"{section.page}:{following.line}"
+    if not section.commands:
+        return
+    with stage.serving(module.app) as port, ExitStack() as interrupted:
+        for command in section.commands:
+            running = Running(command, port, tmp_path)
+            if command.interrupted:
+                # It goes on beside those that follow, as in a terminal of its own.
+                interrupted.callback(check, command, running)
+            else:
+                check(command, running)
+
+
+def check(command: Command, running: Running) -> None:
+    assert _comparable(running.output()) == _comparable(command.output), command.text
+
+
+def test_requests_stand_in_sections_with_an_application() -> None:
+    for page in PAGES:
+        for section in sections(page):
+            if section.commands and page.parent != ROOT:
+                assert section.of("python"), f"{section.id}: a request to what?"
+
+
+def _comparable(text: str) -> str:
+    """Without what differs from run to run and from curl to curl."""
+    text = text.replace("\r\n", "\n")
+    text = re.sub(r"^date: .*$", "date: …", text, flags=re.MULTILINE)
+    text = re.sub(r"^(curl: \(\d+\)).*$", r"\1", text, flags=re.MULTILINE)
+    # JSON answers end without a line end, which no page can show.
+    return text if text.endswith("\n") else text + "\n"

@@ -1,0 +1,164 @@
+"""The JavaScript and the pages of the documentation, in a real browser against the applications beside them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import examples.chat
+import examples.first_stream
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.docs.pages import PAGES, ROOT, Section, sections
+from tests.docs.serving import PATIENCE, Stage, run
+from tests.servers.servers import require
+from tidings import EventSourceResponse
+
+STREAMS = ROOT / "docs" / "streams.md"
+SCRIPTS = [
+    pytest.param(block.text, id=f"{section.id}, line {block.line}")
+    for page in PAGES
+    for section in sections(page)
+    for block in section.of("javascript")
+]
+
+
+# Of the module, not of the session: Playwright's loop runs in this thread as long as it is open.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-gpu", "--no-first-run"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    try:
+        yield page
+    finally:
+        page.close()
+    assert not problems
+
+
+def section_of(page: Path, title: str) -> Section:
+    return next(section for section in sections(page) if section.title == title)
+
+
+def visit(page: Page, port: int, path: str) -> None:
+    """Open a page of this origin, whatever it shows, for a script to run in."""
+    page.goto(f"http://127.0.0.1:{port}{path}")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_is_valid(page: Page, script: str) -> None:
+    page.evaluate("script => void Object.getPrototypeOf(async function () {}).constructor(script)", script)
+
+
+def test_the_first_page(page: Page, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = section_of(ROOT / "docs" / "getting-started.md", "A page in the browser")
+    (tmp_path / "page.html").write_text(section.of("html")[0].text)
+    monkeypatch.chdir(tmp_path)
+    module, _ = run(section)
+    with stage.serving(module.app) as port:
+        visit(page, port, "/")
+        expect(page.locator("#board li").nth(1)).to_have_text("Line 4 in 8 min")
+        page.close()
+
+
+def test_a_post_is_read_with_fetch(page: Page, stage: Stage) -> None:
+    section = section_of(STREAMS, "POST")
+    module, _ = run(section)
+    with stage.serving(module.app) as port:
+        visit(page, port, "/docs-are-elsewhere")
+        titles = page.evaluate(f"async () => {{ {section.of('javascript')[0].text}; return await search('sea'); }}")
+        assert titles == ["The Sea Wolf", "Sea Poems"]
+
+
+def test_named_events_and_an_event_named_error(page: Page, stage: Stage) -> None:
+    module, _ = run(section_of(STREAMS, "ServerSentEvent"))
+    script = section_of(STREAMS, "In the browser").of("javascript")[0].text
+    with stage.serving(module.app) as port:
+        visit(page, port, "/nothing")
+        assert said_by(page, script, 3) == [
+            "connected",
+            "line 4 is 2 min late, event 17",
+            "connection lost, the browser tries again",
+        ]
+    module, _ = run(section_of(STREAMS, "Errors"))
+    with stage.serving(module.app) as port:
+        visit(page, port, "/nothing")
+        told = said_by(page, script.replace("/trams", "/careful"), 4)
+        assert told[3] == "the server sent an event named error: {error: no more paper}"
+        assert said_by(page, script.replace("/trams", "/loans/bob"), 1) == [
+            "refused: a status other than 200, or a wrong content type"
+        ]
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["the page closes at done", "the server answers 204"])
+def test_a_stream_that_is_over_stays_over(
+    page: Page, stage: Stage, closes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventSourceResponse, "retry", 50)  # or the browser waits for seconds
+    section = section_of(STREAMS, "Ending a stream")
+    module, _ = run(section)
+    requests: list[Any] = []
+    with stage.serving(module.app) as port:
+        visit(page, port, "/nothing")
+        page.on("response", lambda response: requests.append(response.status))
+        script = section.of("javascript")[0].text
+        if not closes:
+            script = script[: script.rindex("download.addEventListener")]
+        said = page.evaluate(
+            f"""() => new Promise((resolve, reject) => {{
+                setTimeout(() => reject(new Error("the browser did not stop, it said: " + said)), {PATIENCE * 1000});
+                const said = [];
+                const console = {{ log: (text) => said.push(text) }};
+                {script}
+                const poll = setInterval(() => {{
+                    if (download.readyState === EventSource.CLOSED) {{ clearInterval(poll); resolve(said); }}
+                }}, 20);
+            }})"""
+        )
+    assert said == ["cover", "contents", "chapter 1"]
+    assert requests == ([200] if closes else [200, 204])
+
+
+def test_the_pages_of_the_examples(page: Page, stage: Stage) -> None:
+    with stage.serving(examples.first_stream.app) as port:
+        visit(page, port, "/")
+        expect(page.locator("#board li")).to_have_text(
+            ["Line 4 to Harbour in 2 min", "Line 9 to Zoo in 5 min", "Line 12 to Town hall in 7 min"]
+        )
+        page.goto("about:blank")
+    with stage.serving(examples.chat.app) as port:
+        visit(page, port, "/")
+        page.locator("button").click()
+        expect(page.locator("#answer")).to_contain_text("You asked")
+        page.locator("button").click()  # in the middle of the answer: it begins again
+        expect(page.locator("#answer")).to_have_text("You asked: Which tram? Line 4 leaves in two minutes. ")
+
+
+def said_by(page: Page, script: str, count: int) -> list[str]:
+    """The first texts that a script writes to the console; then its `source` is closed."""
+    said: list[str] = page.evaluate(
+        f"""() => new Promise((resolve, reject) => {{
+            setTimeout(() => reject(new Error("it only said: " + said)), {PATIENCE * 1000});
+            const said = [];
+            const show = (value) => typeof value === "string"
+                ? value : "{{" + Object.entries(value).map(([key, value]) => `${{key}}: ${{value}}`).join() + "}}";
+            const console = {{ log: (...texts) => {{
+                said.push(texts.map(show).join(" "));
+                if (said.length === {count}) {{ source.close(); resolve(said); }}
+            }} }};
+            {script}
+        }})"""
+    )
+    return said
