@@ -1,4 +1,4 @@
-"""Take the pictures of the demo that the docs show: `python tools/screenshot.py`, after `make test` has set up Chromium."""
+"""Take the pictures of the demo that the docs show: `python tools/screenshot.py`; `make test` sets up what it needs."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -350,3 +351,18 @@ async def test_a_hundred_thousand_items_arrive_once_and_in_order() -> None:
 
     client = await fetch(EventSourceResponse(source()))
     assert client.body == b"".join(b"data: %d\n\n" % number for number in range(100_000))
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_process_is_not_taken_for_an_error_of_the_source(caplog: pytest.LogCaptureFixture) -> None:
+    class Leaving(BaseException):
+        """As SystemExit, which would end the tests."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise Leaving
+
+    async with Connection(EventSourceResponse(source())) as client:
+        with pytest.raises(Leaving):
+            await client.end()
+    assert not caplog.records or max(record.levelno for record in caplog.records) < logging.INFO

@@ -344,3 +344,16 @@ async def test_an_annotation_that_names_what_is_imported_for_type_checkers_only_
     [record] = [record for record in caplog.records if record.name == "tidings.stream"]
     assert "not validated" in record.getMessage()
     assert "Decimal" in record.getMessage()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_status_without_content_has_none_also_without_a_framework(status: int) -> None:
+    async def source() -> AsyncIterator[int]:
+        raise HTTPException(status)
+        yield 1
+
+    done = await fetch(EventSourceResponse(source()))
+    assert done.status == status
+    assert done.body == b""
+    assert done.complete

@@ -358,7 +358,7 @@ async def test_a_sync_source_can_ask_too_and_end_by_itself() -> None:
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_read_holds_up_no_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "_SHUTDOWN_SECONDS", 0.05)
+    monkeypatch.setattr(pump, "_SHUTDOWN_WRITE_SECONDS", 0.05)
     source = Idle()
     response = EventSourceResponse(source(), send_timeout=None)
     async with Connection(response) as client:
@@ -437,3 +437,32 @@ async def test_items_that_were_collected_go_out_before_the_end() -> None:
     assert head.startswith(b'data: "first"\n\ndata: "last"\n\n')
     assert retry.endswith(b"\n\n")
     assert client.complete
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_and_a_slow_cleanup_share_the_time_of_a_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pump, "_SHUTDOWN_WRITE_SECONDS", 0.4)
+    monkeypatch.setattr(pump, "_SHUTDOWN_SECONDS", 0.5)
+    times: list[float] = []
+
+    async def source() -> AsyncIterator[int]:
+        loop = asyncio.get_running_loop()
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            times.append(loop.time())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                times.append(loop.time())
+
+    async with Connection(EventSourceResponse(source(), send_timeout=None)) as client:
+        client.stop_reading()
+        await client.until_blocked()
+        LoopState.current().shutdown.begin()
+        await client.end()
+    # What the write left of it, and not the whole time once more.
+    assert times[1] - times[0] < 0.3

@@ -139,6 +139,9 @@ class Feeder:
             except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - whatever the source raises
                 self._end(raised)
                 return
+            except BaseException:  # the process's own end, which waits for nothing
+                self._end(None)
+                raise
             error = None
             if waits_for is None:
                 turns += 1

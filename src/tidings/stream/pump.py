@@ -33,7 +33,10 @@ __all__ = ["Limits", "Pump"]
 logger = logging.getLogger("tidings.stream")
 
 _SHUTDOWN_SECONDS = 1.5
-"""How long a write in progress, and a cleanup, may take when the process is to stop."""
+"""How long a stream may take to end when the process is to stop."""
+
+_SHUTDOWN_WRITE_SECONDS = 1.0
+"""How much of that a write in progress may take: the source wants to be closed, too."""
 
 _SHUTDOWN_RETRY_MS = (1_000, 10_000)
 """Clients come back after a time in this range: all at once they would be a storm."""
@@ -66,7 +69,7 @@ class Pump:
         "_ping_due",
         "_reason",
         "_receive",
-        "_shutting_down",
+        "_shutdown_by",
         "_start_due",
         "_start_timer",
         "_timers",
@@ -78,7 +81,7 @@ class Pump:
         self,
         source: AsyncIterator[object],
         encode: ItemEncoder,
-        start_message: Message,
+        head: Message,
         limits: Limits,
         receive: Receive,
         send: Send,
@@ -90,7 +93,7 @@ class Pump:
         self._feeder = Feeder(source, encode, limits.max_events)
         self._writer = Writer(
             send,
-            start_message,
+            head,
             retry=limits.retry,
             timeout=limits.send_timeout,
             bell=self._bell,
@@ -100,7 +103,7 @@ class Pump:
         )
         self._cleanup: Cleanup | None = None  # while it runs
         self._reason: Ending | None = None  # why the stream ends
-        self._shutting_down = False
+        self._shutdown_by: float | None = None
         self._waited = False  # for the source, at least once
         self._start_due = False
         self._ping_due = False
@@ -196,8 +199,8 @@ class Pump:
 
     async def _close(self) -> None:
         self._cleanup = Cleanup(self._feeder, self._limits.cleanup_timeout)
-        if self._shutting_down:
-            self._cleanup.shorten(_SHUTDOWN_SECONDS)
+        if self._shutdown_by is not None:
+            self._cleanup.shorten(self._shutdown_by - self._loop.time())
         await self._cleanup.run()
 
     # -- waiting ------------------------------------------------------------------------------------------------------
@@ -287,9 +290,9 @@ class Pump:
 
     def shut_down(self) -> None:
         """End soon: the process is to stop. A write or a cleanup in progress gets a little time."""
-        self._shutting_down = True
+        self._shutdown_by = self._loop.time() + _SHUTDOWN_SECONDS
         self._end(Ending.SHUTDOWN)
-        self._after(_SHUTDOWN_SECONDS, self._give_up)
+        self._after(_SHUTDOWN_WRITE_SECONDS, self._give_up)
         if self._cleanup is not None:
             self._cleanup.shorten(_SHUTDOWN_SECONDS)
 

@@ -127,7 +127,7 @@ class EventSourceResponse(Response):
         if scope["method"] == "HEAD":
             # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
             await _close_unbegun(source)
-            await send(self._start_message())
+            await send(self._head())
             await send({"type": "http.response.body", "body": b""})
             return
         pump: Pump | None = None
@@ -139,7 +139,7 @@ class EventSourceResponse(Response):
             if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
                 raise
             # No framework around this response would turn it into one.
-            await PlainTextResponse(error.detail, error.status_code, error.headers)(scope, receive, send)
+            await _error_response(error)(scope, receive, send)
             return
         except BaseException:
             self.ending = Ending.FAILED
@@ -158,7 +158,7 @@ class EventSourceResponse(Response):
             if isinstance(error, ThreadLimitReached):
                 raise HTTPException(503, "Too many streams, try again later.", {"retry-after": "5"}) from None
             raise
-        return Pump(source, encode, self._start_message(), self._limits(), receive, send)
+        return Pump(source, encode, self._head(), self._limits(), receive, send)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -171,7 +171,7 @@ class EventSourceResponse(Response):
             max_duration=self.max_duration,
         )
 
-    def _start_message(self) -> dict[str, Any]:
+    def _head(self) -> dict[str, Any]:
         return {"type": "http.response.start", "status": self.status_code, "headers": self._headers_once()}
 
     def _headers_once(self) -> list[tuple[bytes, bytes]]:
@@ -213,6 +213,12 @@ def _check_option(name: str, value: Any) -> None:
     fits, expected = _CHECKS[name]
     if value is not None and not fits(value):
         raise ValueError(f"{name!r} must be {expected}, not {value!r}")
+
+
+def _error_response(error: HTTPException) -> Response:
+    if error.status_code in {204, 304}:  # RFC 9110 §6.4.1: these have no content
+        return Response(status_code=error.status_code, headers=error.headers)
+    return PlainTextResponse(error.detail, error.status_code, error.headers)
 
 
 async def _close_unbegun(source: Any) -> None:

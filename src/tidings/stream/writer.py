@@ -23,7 +23,6 @@ class Writer:
     and a cancellation that is meant for it must not cut the write. It is passed on, and the write goes on.
 
     Attributes:
-        started: the head of the response is sent.
         gone: the client is, so nothing more is sent.
         given_up: a write in progress is abandoned, and so is each later one that the client doesn't take at once.
         sent_at: when the last write was done, in the loop's time.
@@ -32,23 +31,22 @@ class Writer:
     __slots__ = (
         "_bell",
         "_feeder",
+        "_head",
         "_loop",
         "_on_gone",
         "_on_timeout",
         "_retry",
         "_send",
-        "_start_message",
         "_timeout",
         "given_up",
         "gone",
         "sent_at",
-        "started",
     )
 
     def __init__(
         self,
         send: Send,
-        start_message: Message,
+        head: Message,
         *,
         retry: int | None,
         timeout: float | None,
@@ -59,17 +57,21 @@ class Writer:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
-        self._start_message = start_message
+        self._head: Message | None = head  # until it is sent
         self._retry = retry
         self._timeout = timeout
         self._bell = bell
         self._feeder = feeder
         self._on_gone = on_gone
         self._on_timeout = on_timeout
-        self.started = False
         self.gone = False
         self.given_up = False
         self.sent_at = self._loop.time()
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the response is sent."""
+        return self._head is None
 
     async def write(self, body: bytes, *, more: bool = True) -> int:
         """Send a part of the body, behind the head of the response if that is due; `more=False` completes it.
@@ -77,9 +79,9 @@ class Writer:
         Returns:
             how many bytes of the body the server took.
         """
-        if not self.started:
-            self.started = True
-            if not await self._send_message(self._start_message):
+        if self._head is not None:
+            head, self._head = self._head, None
+            if not await self._send_message(head):
                 return 0
             if self._retry is not None:
                 body = retry_block(self._retry) + body
@@ -91,10 +93,10 @@ class Writer:
 
     async def say_goodbye(self) -> None:
         """Complete the response though nobody reads it: a middleware may insist on having seen one."""
-        if not self.started:
-            self.started = True
+        if self._head is not None:
+            head, self._head = self._head, None
             with suppress(OSError):
-                await self._send(self._start_message)
+                await self._send(head)
                 await self._send({"type": "http.response.body", "body": b""})
 
     async def _send_message(self, message: Message) -> bool:
