@@ -26,7 +26,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
@@ -43,8 +43,4 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable '.[all]' --group dev
-	touch $@
-
-$(VENV)/.bench: pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --editable '.[all]' --group bench
 	touch $@
