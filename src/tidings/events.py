@@ -133,7 +133,7 @@ class StreamItems:
 
     Attributes:
         events: the typed events it may carry, in the order of its annotation.
-        plain: the type of its plain items; None if it has none, or if it carries anything.
+        plain: the type of its plain items; None if it has none, or if its annotation says nothing of them.
         anything: whether items of every kind may be yielded.
     """
 
@@ -162,13 +162,13 @@ class StreamItems:
 
     @classmethod
     def _of_item(cls, item: Any) -> StreamItems:
+        if _bare(item) is Any:
+            return cls(plain=Any)  # FastAPI describes it as data of any form, and not as any event
         item = types.NoneType if item is None else item
         members = list(_members(item))
         events = tuple(member for member in members if _is_a(member, Event))
         # A ServerSentEvent passes in every stream, so it says nothing of the other members.
         plain = [member for member in members if not _is_a(member, Event) and not _is_a(member, ServerSentEvent)]
-        if _bare(item) is Any:
-            return cls(plain=Any)  # FastAPI describes it as data of any form, and not as any event
         if any(member is Any or isinstance(member, TypeVar) for member in plain) or not (plain or events):
             return cls()
         for event in events:

@@ -29,6 +29,8 @@ class Feeder:
         pending: what the suspended source waits for: a future, `AT_YIELD` or `ONE_TURN`; None before and after.
         ended: the source has ended, by itself or by an error.
         error: what it raised.
+        source: what is stepped.
+        steps: the coroutine around it that `advance` steps, for who closes it.
     """
 
     __slots__ = (
@@ -36,10 +38,8 @@ class Feeder:
         "_deadline",
         "_encode",
         "_left",
-        "_max_events",
         "_room",
         "_silent",
-        "_steps",
         "_stopped",
         "_task",
         "complete",
@@ -48,6 +48,7 @@ class Feeder:
         "frames",
         "pending",
         "source",
+        "steps",
     )
 
     def __init__(self, source: AsyncIterator[Any], encode: ItemEncoder, max_events: int | None) -> None:
@@ -59,19 +60,13 @@ class Feeder:
         self.ended = False
         self.error: BaseException | None = None
         self._encode = encode
-        self._max_events = max_events
-        self._left = max_events or 0
+        self._left = max_events or 0  # events with data until that; 0 if there is no limit
         self._stopped = False
         self._room = 0  # bytes until the batch is full
         self._deadline = 0.0
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._cancelling = self._task.cancelling()
-        self._steps: Coroutine[Any, None, None] = self._feed()
-
-    @property
-    def steps(self) -> Coroutine[Any, None, None]:
-        """The coroutine between the source and `advance`, for who closes it."""
-        return self._steps
+        self.steps: Coroutine[Any, None, None] = self._feed()
 
     @property
     def ready(self) -> bool:
@@ -83,7 +78,7 @@ class Feeder:
         encode = self._encode
         collect = self.frames.append
         clock = time.perf_counter
-        counted = self._max_events is not None
+        counted = self._left > 0
         items: Any = self.source
         while True:
             async for item in items:
@@ -132,7 +127,7 @@ class Feeder:
         turns = 0
         while True:
             try:
-                waits_for = self._steps.send(None) if error is None else self._steps.throw(error)
+                waits_for = self.steps.send(None) if error is None else self.steps.throw(error)
             except StopIteration:
                 self._end(None)
                 return

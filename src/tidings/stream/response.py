@@ -32,6 +32,9 @@ _HEADERS = {
 }
 
 
+_OURS = (b"content-type", *(name.encode() for name in _HEADERS))
+
+
 class Options(TypedDict, total=False):
     """The options of a stream; see `EventSourceResponse`."""
 
@@ -177,7 +180,7 @@ class EventSourceResponse(Response):
     def _headers_once(self) -> list[tuple[bytes, bytes]]:
         """The headers, without those of ours that were set again: FastAPI adds what a dependency sets behind them."""
         raw = self.raw_headers
-        for name in (b"content-type", b"cache-control", b"x-accel-buffering"):
+        for name in _OURS:
             same = [index for index, header in enumerate(raw) if header[0] == name]
             if len(same) > 1:
                 raw = [header for index, header in enumerate(raw) if index != same[0]]

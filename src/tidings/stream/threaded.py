@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -16,8 +15,6 @@ from typing import Any, Self
 from tidings.stream.loop import LoopState
 
 __all__ = ["ThreadLimitReached", "ThreadedSource"]
-
-logger = logging.getLogger("tidings.stream")
 
 _AHEAD = 256
 """Items that a thread may be ahead of its stream."""
