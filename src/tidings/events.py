@@ -25,6 +25,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from pydantic import (
@@ -41,6 +42,7 @@ from pydantic_core import PydanticSerializationError
 from tidings.errors import ItemError
 from tidings.wire.encoder import encode, encode_json, unsendable
 from tidings.wire.event import ServerSentEvent, check_event, check_id, check_retry
+from tidings.wire.frames import Frames
 
 __all__ = ["Event", "ItemEncoder", "StreamItems", "has_data", "item_schema", "payload_types", "with_ids", "yields"]
 
@@ -270,6 +272,8 @@ def _encoder_by_type(events: tuple[type[Event[Any]], ...], encode_plain: ItemEnc
     def choose(kind: type) -> ItemEncoder:
         if issubclass(kind, ServerSentEvent):
             return encode
+        if issubclass(kind, Frames):
+            return attrgetter("frame")
         if issubclass(kind, Event):
             return _event_encoder(kind) if not events or issubclass(kind, events) else refuse
         return encode_plain or refuse
@@ -407,7 +411,9 @@ class _Numbers:
         self._next = start
 
     def give(self, item: Any) -> Any:
-        if not has_data(item) or (isinstance(item, ServerSentEvent | Event) and item.id is not None):
+        if isinstance(item, Frames) or not has_data(item):
+            return item
+        if isinstance(item, ServerSentEvent | Event) and item.id is not None:
             return item
         id = str(self._next)
         self._next += 1

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 from tidings.events import ItemEncoder, has_data
 from tidings.stream.stepping import AT_YIELD, ONE_TURN, Bell, observe
 from tidings.wire.event import ServerSentEvent
+from tidings.wire.frames import Frames
 
 __all__ = ["Feeder"]
 
@@ -18,6 +19,13 @@ _BATCH_BYTES = 65_536
 _BATCH_SECONDS = 0.001
 _TURNS_SAVED = 16
 """How often in a row `sleep(0)` without an item counts as ready: a source that polls with it must let others run."""
+
+
+_WITH_OR_WITHOUT_DATA = (ServerSentEvent, Frames)
+
+
+def _events_in(item: ServerSentEvent | Frames) -> int:
+    return item.events if isinstance(item, Frames) else has_data(item)
 
 
 class Feeder:
@@ -54,7 +62,7 @@ class Feeder:
     def __init__(self, source: AsyncIterator[Any], encode: ItemEncoder, max_events: int | None) -> None:
         self.source = source
         self.frames: list[bytes] = []
-        self._silent = 0  # of the frames: those without data
+        self._silent = 0  # how many more frames there are than events with data in them
         self.complete = False
         self.pending: Any = None
         self.ended = False
@@ -84,9 +92,11 @@ class Feeder:
             async for item in items:
                 frame = encode(item)
                 collect(frame)
-                if isinstance(item, ServerSentEvent) and not has_data(item):
-                    self._silent += 1
-                elif counted:
+                events = 1
+                if isinstance(item, _WITH_OR_WITHOUT_DATA):
+                    events = _events_in(item)
+                    self._silent += 1 - events
+                if counted and events:
                     self._count_down()
                 self._room -= len(frame)
                 if self._room <= 0 or clock() >= self._deadline:
@@ -105,6 +115,12 @@ class Feeder:
         if self._left == 0:
             self.complete = True
             self.stop()
+
+    def add(self, block: bytes) -> None:
+        """Put a block without data behind the frames."""
+        if block:
+            self.frames.append(block)
+            self._silent += 1
 
     def take(self) -> tuple[bytes, int]:
         """Hand over the frames, joined, and how many events with data they hold."""

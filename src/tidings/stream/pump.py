@@ -32,6 +32,9 @@ __all__ = ["Limits", "Pump"]
 
 logger = logging.getLogger("tidings.stream")
 
+_ORDERLY = frozenset({Ending.EXHAUSTED, Ending.LIMIT, Ending.SHUTDOWN})
+"""Endings after which the client has got everything that there was for it."""
+
 _SHUTDOWN_SECONDS = 1.5
 """How long a stream may take to end when the process is to stop."""
 
@@ -67,6 +70,7 @@ class Pump:
         "_limits",
         "_loop",
         "_ping_due",
+        "_position",
         "_reason",
         "_receive",
         "_shutdown_by",
@@ -85,10 +89,12 @@ class Pump:
         limits: Limits,
         receive: Receive,
         send: Send,
+        position: Callable[[], bytes] = bytes,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._limits = limits
         self._receive = receive
+        self._position = position  # a block that says where the source stands, if the client is to be told
         self._bell = Bell()
         self._feeder = Feeder(source, encode, limits.max_events)
         self._writer = Writer(
@@ -173,6 +179,8 @@ class Pump:
         feeder = self._feeder
         if self._reason is None:
             self._reason = Ending.EXHAUSTED if feeder.error is None else Ending.FAILED
+        if self._reason in _ORDERLY:
+            feeder.add(self._position())
         if self._reason is Ending.SHUTDOWN:
             await self._flush()
             await self._write(retry_block(random.randint(*_SHUTDOWN_RETRY_MS)))  # noqa: S311 - no secret
@@ -242,7 +250,7 @@ class Pump:
             # An empty comment, so that a proxy which holds the head back until it sees a byte lets it go.
             await self._write(COMMENT if self._limits.retry is None else b"")
         if self._ping_due:
-            await self._write(PING)
+            await self._write(PING + self._position())
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, TypedDict, Unpack
 from weakref import finalize
 
@@ -19,6 +20,7 @@ from tidings.stream.pump import Limits, Pump
 from tidings.stream.source import check_content, endpoint_generator, open_source
 from tidings.stream.threaded import ThreadedSource, ThreadLimitReached
 from tidings.wire.event import check_retry
+from tidings.wire.frames import FrameSource
 
 __all__ = ["EventSourceResponse", "Options"]
 
@@ -135,8 +137,11 @@ class EventSourceResponse(Response):
             return
         pump: Pump | None = None
         try:
-            pump = await self._prepare(source, scope, receive, send)
-            self.ending = await pump.run()
+            if isinstance(source, FrameSource) and not await source.open():
+                await self._nothing_follows(send)
+            else:
+                pump = await self._prepare(source, scope, receive, send)
+                self.ending = await pump.run()
         except HTTPException as error:
             self.ending = Ending.FAILED
             if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
@@ -147,11 +152,26 @@ class EventSourceResponse(Response):
         except BaseException:
             self.ending = Ending.FAILED
             raise
+        finally:
+            if isinstance(source, FrameSource):
+                await source.aclose()
         if self.background is not None:
             await self.background()
 
+    async def _nothing_follows(self, send: Send) -> None:
+        """Tell the client not to come back: "HTTP 204 No Content" stops an `EventSource` (WHATWG HTML §9.2.3)."""
+        self.ending = Ending.EXHAUSTED
+        headers = [header for header in self._headers_once() if header[0] != b"content-type"]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
     async def _prepare(self, source: AsyncIterator[Any], scope: Scope, receive: Receive, send: Send) -> Pump:
         """Make the pump; the source is closed if that fails."""
+        if isinstance(source, FrameSource):
+            # It has begun, so there is no status to wait for. Its events are counted one by one only if that matters.
+            limits = replace(self._limits(), start_delay=0)
+            items = source.joined() if self.max_events is None else source
+            return Pump(items, _encode_anything, self._head(), limits, receive, send, source.position_frame)
         try:
             encode = _encoder_of(scope.get("route"))
             if isinstance(source, ThreadedSource):

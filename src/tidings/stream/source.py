@@ -8,6 +8,7 @@ from types import AsyncGeneratorType
 from typing import Any
 
 from tidings.stream.threaded import ThreadedSource
+from tidings.wire.frames import FrameSource
 
 __all__ = ["check_content", "endpoint_generator", "open_source"]
 
@@ -43,6 +44,8 @@ def endpoint_generator(content: Any) -> Any:
 
 def open_source(content: Any) -> AsyncIterator[Any]:
     """An async iterator over the content. If it has an `aclose`, that must be called at the end."""
+    if isinstance(content, FrameSource):
+        return content
     if isinstance(content, AsyncIterable):
         iterator: Any = aiter(content)
         return _entered(iterator) if hasattr(iterator, "__aenter__") else iterator

@@ -1,0 +1,228 @@
+"""Channels with history: publish once, reach every subscriber, replay what was missed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tidings.broker import metrics
+from tidings.broker.draft import check_channel, draft_of
+from tidings.broker.entry import event_id
+from tidings.broker.log import Log
+from tidings.broker.reader import OpenBroker
+from tidings.broker.resume import check_last_event_id
+from tidings.broker.storage import Retention
+from tidings.broker.subscription import Filter, Subscription
+from tidings.broker.url import make_storage
+from tidings.errors import BrokerClosed
+
+__all__ = ["Broker"]
+
+_MAX_EVENT_SIZE: Final = 16 << 20
+
+
+class Broker:
+    """Channels: what is published to one reaches all of its subscribers, in this process and others, once and in order.
+
+    A channel is there as soon as somebody uses its name. It keeps its newest events, so that a subscriber who comes
+    back with the id of the last event that it has seen is given what it missed.
+
+    Args:
+        url: where the log is: `memory://`, in this object; `sqlite:///events.db`, in a file (`sqlite:////var/lib/…`
+            with an absolute path), for all processes of a machine. `?synchronous=FULL` has SQLite wait for the disk at
+            each commit, so that a power cut loses nothing either.
+        history: events kept of each channel. None: all, within `max_age`.
+        max_age: seconds after which an event is not shown any more. None: never.
+        forget_after: seconds without an event after which a channel's marks are forgotten: who comes back to it later,
+            with an id from before, is reset.
+        namespace: separates the channels of several brokers in one Redis; with the other storages it says nothing.
+        publish_timeout: seconds after which a publish, or the opening of a subscription for a response, is given up.
+        max_event_size: bytes that an event may have as it is sent.
+
+    Raises:
+        TypeError, ValueError: an argument can't be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        history: int | None = 1_000,
+        max_age: float | None = 3_600.0,
+        forget_after: float = 86_400.0,
+        namespace: str = "tidings",
+        publish_timeout: float = 5.0,
+        max_event_size: int = _MAX_EVENT_SIZE,
+    ) -> None:
+        _check_count("history", history, least=0, or_none=True)
+        _check_seconds("max_age", max_age, or_none=True)
+        _check_seconds("forget_after", forget_after)
+        _check_seconds("publish_timeout", publish_timeout)
+        _check_count("max_event_size", max_event_size, least=1)
+        if not isinstance(namespace, str):
+            raise TypeError(f"'namespace' must be a str, not {type(namespace).__name__}")
+        if not namespace:
+            raise ValueError("'namespace' must not be empty")
+        self._max_event_size = max_event_size
+        self._timeout = publish_timeout
+        self._storage = make_storage(url, Retention(history, max_age, forget_after), publish_timeout)
+        self._open: OpenBroker | None = None
+        self._opening = False
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the broker, on the running event loop.
+
+        Raises:
+            RuntimeError: it is open already.
+            StorageError: the log can't be opened; the message says why, and what would help.
+        """
+        if self._open is not None or self._opening:
+            raise RuntimeError("the broker is open already")
+        self._opening = True
+        try:
+            log = Log(self._storage.listen, self._storage.unlisten)
+            await self._storage.open(log)
+            self._open = OpenBroker(self._storage, log)
+        finally:
+            self._opening = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the broker: its subscriptions end, and with them their responses."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.log.close()
+            await self._storage.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002 - frameworks pass it
+        """The broker is open while an application runs: `FastAPI(lifespan=broker.lifespan)`.
+
+        Within a lifespan of your own: `async with broker.lifespan(app): yield`, or just `async with broker: yield`.
+        """
+        async with self:
+            yield
+
+    def _opened(self) -> OpenBroker:
+        if self._open is None:
+            raise BrokerClosed(
+                "the broker is not open: use it inside of `async with broker`, or give the application its lifespan, "
+                "as in FastAPI(lifespan=broker.lifespan)"
+            )
+        return self._open
+
+    # -- publishing ---------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, channel: str, data: Any = None, *, event: str | None = None, raw_data: str | None = None
+    ) -> str:
+        """Publish an event; returns its id once it is stored.
+
+        Args:
+            channel: 1 to 255 bytes of UTF-8 without control characters.
+            data: what JSON can carry; or a typed `Event` or a `ServerSentEvent`, without an id. None is JSON's null.
+            event: the name under which browsers dispatch it; one line.
+            raw_data: text in place of `data`, sent as it is.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            PublishError: after `publish_timeout` at the latest; the event may or may not be stored.
+            TypeError, ValueError: the event or the channel is none; nothing is stored.
+        """
+        opened = self._opened()
+        check_channel(channel)
+        draft = draft_of(data, event=event, raw_data=raw_data)
+        size = len(draft.head) + len(draft.tail)
+        if size > self._max_event_size:
+            raise ValueError(f"the event has {size} bytes, more than max_event_size={self._max_event_size}")
+        sequence = await opened.storage.append(channel, draft)
+        metrics.event_published()
+        await opened.log.give_way()
+        return event_id(opened.storage.epoch, sequence)
+
+    def publish_sync(
+        self, channel: str, data: Any = None, *, event: str | None = None, raw_data: str | None = None
+    ) -> str:
+        """`publish`, for a sync endpoint, or any other thread than that of the event loop.
+
+        Raises:
+            RuntimeError: this is the event loop's own thread, which it would block for ever: `await broker.publish()`.
+        """
+        loop = self._opened().log.loop
+        if _is_running_here(loop):
+            raise RuntimeError("publish_sync() would block the event loop: use `await broker.publish()` here")
+        publishing: Future[str] = asyncio.run_coroutine_threadsafe(
+            self.publish(channel, data, event=event, raw_data=raw_data), loop
+        )
+        return publishing.result()
+
+    async def finish(self, channel: str) -> None:
+        """Say that nothing follows in this channel: its subscribers end after the last event.
+
+        A browser that comes back to it with the id of the last event is answered `204`, and comes no more. To publish
+        opens the channel again. A channel that is finished, or was never used, may be finished too.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            PublishError: the channel may or may not be finished.
+        """
+        opened = self._opened()
+        check_channel(channel)
+        await opened.storage.finish(channel)
+
+    # -- subscribing --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, *channels: str, last_event_id: str | None = None, where: Filter | None = None) -> Subscription:
+        """Subscribe to some channels. Nothing happens before the first iteration, or before a response opens it.
+
+        Args:
+            channels: their names; the same one twice counts once.
+            last_event_id: the id that the subscriber saw last: what was published since comes first. None or "": what
+                is published from the first iteration on. `"earliest"`: everything retained comes first.
+            where: a plain function of a `DeliveredEvent`; events for which it isn't true are left out. The broker's own
+                events are not asked for. What it raises ends the subscription.
+
+        Raises:
+            TypeError: `last_event_id` is no `str`, or `where` can't be called.
+            ValueError: there is no channel, or a name is none.
+        """
+        if not channels:
+            raise ValueError("'channels' must name one channel at least")
+        if where is not None and not callable(where):
+            raise TypeError(f"'where' must be a function of an event, not {type(where).__name__}")
+        names = tuple(dict.fromkeys(check_channel(channel) for channel in channels))
+        return Subscription(self._opened, names, check_last_event_id(last_event_id), where)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _check_count(name: str, value: Any, *, least: int, or_none: bool = False) -> None:
+    if value is None and or_none:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"'{name}' must be an int{' or None' if or_none else ''}, not {value!r}")
+    if value < least:
+        raise ValueError(f"'{name}' must be at least {least}, not {value!r}")
+
+
+def _check_seconds(name: str, value: Any, *, or_none: bool = False) -> None:
+    if value is None and or_none:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"'{name}' must be seconds{' or None' if or_none else ''}, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"'{name}' must be a positive number of seconds, not {value!r}")

@@ -1,0 +1,70 @@
+"""What a publisher gives, to what is stored: checked and encoded before anything else happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tidings.broker.entry import Draft, Kind
+from tidings.events import Event, StreamItems, has_data
+from tidings.wire.encoder import encode
+from tidings.wire.event import ServerSentEvent
+
+__all__ = ["check_channel", "draft_of"]
+
+_CHANNEL_BYTES = 255
+
+_encode_item = StreamItems().encoder()
+
+
+def check_channel(channel: str) -> str:
+    """Return `channel` if it can be a channel's name.
+
+    Raises:
+        TypeError: it is no `str`.
+        ValueError: it isn't 1 to 255 bytes of UTF-8 without control characters.
+    """
+    if not isinstance(channel, str):
+        raise TypeError(f"'channel' must be a str, not {type(channel).__name__}")
+    try:
+        size = len(channel.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"'channel' can't be encoded as UTF-8: {error}") from error
+    if not 1 <= size <= _CHANNEL_BYTES:
+        raise ValueError(f"'channel' must be 1 to {_CHANNEL_BYTES} bytes of UTF-8, not {size}: {channel[:80]!r}")
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in channel):
+        raise ValueError(f"'channel' must not contain control characters: {channel[:80]!r}")
+    return channel
+
+
+def draft_of(data: Any, *, event: str | None, raw_data: str | None) -> Draft:
+    """Encode what is to be published.
+
+    Raises:
+        TypeError, ValueError: it is no event that can be published; the message names the argument.
+    """
+    if isinstance(data, Event | ServerSentEvent):
+        if event is not None or raw_data is not None:
+            given = "event" if event is not None else "raw_data"
+            raise ValueError(f"'{given}' can't be given beside a {type(data).__name__}, which has its own")
+        if data.id is not None:
+            raise ValueError(f"the 'id' of a published event is the broker's: leave it out (it is {data.id!r})")
+        if not has_data(data):
+            raise ValueError("an event without data can't be published: clients would not dispatch it")
+        return _draft_of_event(data)
+    if raw_data is None and data is None:
+        return _draft(ServerSentEvent(raw_data="null", event=event), Kind.JSON, None)
+    kind = Kind.JSON if raw_data is None else Kind.RAW
+    return _draft(ServerSentEvent(data, raw_data=raw_data, event=event), kind, None)
+
+
+def _draft_of_event(event: Event[Any] | ServerSentEvent) -> Draft:
+    if isinstance(event, Event):
+        return _draft(event.model_copy(update={"retry": None}), Kind.JSON, event.retry)
+    kind = Kind.JSON if event.raw_data is None else Kind.RAW
+    return _draft(replace(event, retry=None), kind, event.retry)
+
+
+def _draft(event: Event[Any] | ServerSentEvent, kind: Kind, retry: int | None) -> Draft:
+    head = _encode_item(event)[: -len(b"\n")]
+    return Draft(kind, head, encode(ServerSentEvent(retry=retry)))

@@ -1,0 +1,140 @@
+"""What a log holds: entries in order, each with its place and the bytes that subscribers are sent."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+__all__ = ["FINISH", "NEVER", "Draft", "Entry", "Kind", "Window", "event_id", "parse_id", "split_frame"]
+
+NEVER: Final = 0
+"""The position before everything: the first entry of a log has the sequence 1."""
+
+
+class Kind(IntEnum):
+    """What an entry is; storages keep the number."""
+
+    JSON = 0
+    """An event whose data is JSON."""
+
+    RAW = 1
+    """An event whose data is text."""
+
+    CONTROL = 2
+    """An event of the broker's own, its data JSON."""
+
+    FINISH = 3
+    """The end of a channel, until something else is appended to it. It has no frame, and nobody is shown it."""
+
+
+class Draft(NamedTuple):
+    """What is to be appended: an event that has no id yet."""
+
+    kind: int
+    head: bytes
+    """The fields in front of the id: comment, event, data."""
+    tail: bytes
+    """What follows it: retry, if there is one, and the empty line."""
+
+    def frame(self, epoch: str, sequence: int) -> bytes:
+        """The block that goes to subscribers, its id included."""
+        if self.kind == Kind.FINISH:
+            return b""
+        return b"%bid: %b-%d\n%b" % (self.head, epoch.encode(), sequence, self.tail)
+
+
+FINISH: Final = Draft(Kind.FINISH, b"", b"")
+
+
+class Entry(NamedTuple):
+    """One entry of a log, as it was stored."""
+
+    sequence: int
+    """Its place: it grows over all channels of a log."""
+    channel: str
+    kind: int
+    at: float
+    """When it was stored, in seconds since the epoch; in one channel it never goes back."""
+    frame: bytes
+
+
+def event_id(epoch: str, sequence: int) -> str:
+    """The id of the event with this sequence; also the id of a position in the log."""
+    return f"{epoch}-{sequence}"
+
+
+# The digits are those of ASCII: \d would take others, which int() takes too.
+_ID = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,18})")
+
+
+def parse_id(id: str) -> tuple[str, int] | None:
+    """The epoch and the sequence of an id; None if it is none of a broker's."""
+    match = _ID.fullmatch(id)
+    return None if match is None else (match[1], int(match[2]))
+
+
+def split_frame(frame: bytes) -> tuple[str | None, str]:
+    """The name of a frame's event, None if it has none, and its data as text."""
+    start = 0
+    while frame.startswith(b":", start):
+        start = frame.index(b"\n", start) + 1
+    name = None
+    if frame.startswith(b"event: ", start):
+        end = frame.index(b"\n", start)
+        name = frame[start + len(b"event: ") : end].decode()
+        start = end + 1
+    # Each line of the data begins with its field's name, so this can't be found inside of it.
+    end = frame.rindex(b"\nid: ")
+    data = frame[start + len(b"data: ") : end].decode()
+    return name, data.replace("\ndata: ", "\n")
+
+
+class Window:
+    """The newest entries of one channel: grows at its end, shrinks at its front, is searched by sequence."""
+
+    __slots__ = ("_entries", "_first", "size")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._first = 0  # what stands before it was dropped, and is cut off when it is half of the list
+        self.size = 0
+        """Bytes of its frames."""
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._first
+
+    @property
+    def oldest(self) -> Entry:
+        return self._entries[self._first]
+
+    @property
+    def newest(self) -> Entry:
+        return self._entries[-1]
+
+    def append(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self.size += len(entry.frame)
+
+    def drop_oldest(self) -> Entry:
+        """Forget the oldest entry, and return it."""
+        entry = self._entries[self._first]
+        self._first += 1
+        self.size -= len(entry.frame)
+        if self._first > len(self._entries) // 2:
+            del self._entries[: self._first]
+            self._first = 0
+        return entry
+
+    def after(self, sequence: int, most: int, most_bytes: int) -> list[Entry]:
+        """The entries behind this position: at most so many, and not more once they have so many bytes."""
+        # A tuple of one compares by the sequence alone, without a call for each comparison.
+        start = bisect_left(self._entries, (sequence + 1,), lo=self._first)
+        found = self._entries[start : start + most]
+        size = 0
+        for count, entry in enumerate(found, 1):
+            size += len(entry.frame)
+            if size >= most_bytes:
+                return found[:count]
+        return found

@@ -1,0 +1,295 @@
+"""What is new in a log, shared by all subscribers of this process.
+
+There is no queue per subscriber. Each channel that somebody reads has one tail of its newest entries, and a subscriber
+is a position in it. To publish is to append once and to note that the channel has something new. Then those who wait
+are woken, a slice of them at each turn of the event loop: most find more than one entry when their turn comes, and
+whoever reads on from the same position is given the same bytes, joined once.
+
+A subscriber that falls behind the tail reads on from the storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from tidings.broker import metrics
+from tidings.broker.entry import Entry, Kind, Window
+from tidings.wire.frames import Frames
+
+__all__ = ["BEHIND", "Batch", "Log", "View"]
+
+_TAIL_ENTRIES: Final = 1_000
+"""Entries that the tail of a channel holds at the most."""
+
+_TAIL_BYTES: Final = 8 << 20
+"""Bytes of frames that it holds at the most; the newest entry is held whatever its size."""
+
+_SLICE: Final = 32
+"""Subscribers woken at each turn of the event loop: all at once would hold up everything else, and each would find
+little."""
+
+_BATCH_BYTES: Final = 65_536
+"""A batch ends with the entry that brings it to this size."""
+
+_CACHED_SECONDS: Final = 1.0
+"""After this a channel's joined bytes are dropped: whoever was to be woken has read them."""
+
+_PUBLISHED_A_TURN: Final = 16
+"""Entries that publishers may append in a row before the event loop is to turn."""
+
+_PUBLISHED_A_ROUND: Final = 256
+"""Entries that they may append while subscribers wait for their turn: more would push them out of the tail."""
+
+
+class _Behind(Enum):
+    BEHIND = "behind"
+
+
+BEHIND: Final = _Behind.BEHIND
+"""The tail doesn't reach back to the position: read the storage."""
+
+
+class Batch:
+    """Entries that follow a position, and the position behind them; shared by all who read on from there."""
+
+    __slots__ = ("_joined", "entries", "finish", "position")
+
+    def __init__(self, entries: Sequence[Entry], position: int, *, finish: bool = False) -> None:
+        self.entries = entries
+        self.position = position
+        self.finish = finish
+        """Whether one of the channels was finished at this position."""
+        self._joined: Frames | None = None
+
+    @property
+    def joined(self) -> Frames:
+        """The bytes of its events."""
+        if self._joined is None:
+            self._joined = Frames(b"".join([entry.frame for entry in self.entries]), len(self.entries))
+        return self._joined
+
+
+class _Channel:
+    """The tail of one channel, for as long as somebody reads it."""
+
+    __slots__ = ("dirty", "floor", "newest", "views", "window")
+
+    def __init__(self, position: int) -> None:
+        self.window = Window()
+        self.floor = position
+        """What the channel has behind this position is in the window."""
+        self.newest = position
+        self.views: dict[View, None] = {}
+        self.dirty = False  # its readers are to be woken
+
+    def append(self, entry: Entry) -> None:
+        window = self.window
+        window.append(entry)
+        self.newest = entry.sequence
+        while len(window) > _TAIL_ENTRIES or (window.size > _TAIL_BYTES and len(window) > 1):
+            self.floor = window.drop_oldest().sequence
+
+    def skip(self, position: int) -> None:
+        self.window = Window()
+        self.floor = self.newest = position
+
+
+class View:
+    """Some channels, for all subscribers that read just these."""
+
+    __slots__ = ("_cache", "_cached_at", "_channels", "_log", "key", "readers", "waiting")
+
+    def __init__(self, log: Log, key: tuple[str, ...], channels: list[_Channel]) -> None:
+        self.key = key
+        self.readers = 0
+        self.waiting: dict[asyncio.Future[None], None] = {}
+        self._log = log
+        self._channels = channels
+        self._cache: dict[int, Batch] = {}
+        self._cached_at = 0  # the newest entry when the cache was filled
+
+    def after(self, position: int) -> Batch | _Behind | None:
+        """What follows a position: None if there is nothing new."""
+        newest = 0
+        for channel in self._channels:
+            if position < channel.floor:
+                return BEHIND
+            newest = max(newest, channel.newest)
+        if newest <= position:
+            return None
+        if newest != self._cached_at:
+            self._cache.clear()
+            self._cached_at = newest
+        batch = self._cache.get(position)
+        if batch is None:
+            batch = self._read(position)
+            self._cache[position] = batch
+            self._log.cached(self)
+        return batch
+
+    def _read(self, position: int) -> Batch:
+        runs = [channel.window.after(position, _TAIL_ENTRIES, _BATCH_BYTES) for channel in self._channels]
+        entries: list[Entry] = []
+        size = 0
+        for entry in runs[0] if len(runs) == 1 else merge(*runs):
+            position = entry.sequence
+            if entry.kind == Kind.FINISH:
+                return Batch(entries, position, finish=True)
+            entries.append(entry)
+            size += len(entry.frame)
+            if size >= _BATCH_BYTES:
+                break
+        return Batch(entries, position)
+
+    def clear_cache(self) -> None:
+        self._cache.clear()
+
+    async def wait(self, future: asyncio.Future[None]) -> None:
+        """Wait until one of the channels may have something new, or the log is closed; or somebody sets the future."""
+        self.waiting[future] = None
+        try:
+            await future
+        finally:
+            self.waiting.pop(future, None)
+
+
+class Log:
+    """The tails of an open broker, on its event loop; what its storage feeds.
+
+    Args:
+        listen: called when the first subscriber comes: from now on the storage is to feed.
+        unlisten: called when the last one has gone.
+    """
+
+    def __init__(self, listen: Callable[[], None], unlisten: Callable[[], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed = False
+        self._listen = listen
+        self._unlisten = unlisten
+        self._position = 0  # of what was fed
+        self._channels: dict[str, _Channel] = {}
+        self._views: dict[tuple[str, ...], View] = {}
+        self._dirty: deque[_Channel] = deque()
+        self._sleepers: Iterator[asyncio.Future[None]] | None = None  # while subscribers are being woken
+        self._published = 0  # since the event loop turned last
+        self._round = 0  # entries appended since subscribers began to be woken
+        self._cached: dict[View, None] = {}
+
+    # -- what the storage feeds ---------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry], position: int) -> None:
+        """Take what is new."""
+        channels = self._channels
+        for entry in entries:
+            channel = channels.get(entry.channel)
+            if channel is not None:
+                channel.append(entry)
+                self._wake_readers(channel)
+        self._position = position
+        if self._dirty:
+            metrics.entries_fed(time.time() - entries[0].at)
+
+    def skip(self, position: int) -> None:
+        """Something was not fed: let everybody look in the storage."""
+        self._position = position
+        for channel in self._channels.values():
+            channel.skip(position)
+            self._wake_readers(channel)
+
+    # -- who reads ----------------------------------------------------------------------------------------------------
+
+    def join(self, key: tuple[str, ...]) -> View:
+        """The view of these channels, for one reader more; `key` holds their names, sorted, each once."""
+        if not self._views:
+            self._listen()
+        view = self._views.get(key)
+        if view is None:
+            channels = [self._channels.setdefault(name, _Channel(self._position)) for name in key]
+            view = self._views[key] = View(self, key, channels)
+            for channel in channels:
+                channel.views[view] = None
+        view.readers += 1
+        return view
+
+    def leave(self, view: View) -> None:
+        """One reader of this view has gone; with the last one goes what was kept for it."""
+        view.readers -= 1
+        if view.readers:
+            return
+        del self._views[view.key]
+        self._cached.pop(view, None)
+        for name in view.key:
+            channel = self._channels[name]
+            del channel.views[view]
+            if not channel.views:
+                del self._channels[name]
+        if not self._views and not self.closed:
+            self._unlisten()
+
+    def close(self) -> None:
+        """Tell all readers that nothing follows."""
+        self.closed = True
+        for channel in self._channels.values():
+            self._wake_readers(channel)
+
+    # -- waking them --------------------------------------------------------------------------------------------------
+
+    def _wake_readers(self, channel: _Channel) -> None:
+        self._round += 1
+        if not channel.dirty:
+            channel.dirty = True
+            self._dirty.append(channel)
+            if self._sleepers is None:
+                self._sleepers = self._to_wake()
+                self._round = 1
+                self.loop.call_soon(self._wake_slice)
+
+    def _to_wake(self) -> Iterator[asyncio.Future[None]]:
+        while self._dirty:
+            channel = self._dirty.popleft()
+            channel.dirty = False
+            for view in list(channel.views):
+                waiting, view.waiting = view.waiting, {}
+                yield from waiting
+
+    def _wake_slice(self) -> None:
+        assert self._sleepers is not None
+        self._published = 0
+        woken = 0
+        for future in islice(self._sleepers, _SLICE):
+            woken += 1
+            if not future.done():
+                future.set_result(None)
+        if woken == _SLICE:
+            self.loop.call_soon(self._wake_slice)
+        else:
+            self._sleepers = None
+
+    async def give_way(self) -> None:
+        """Let the event loop turn when publishers have kept it long enough for those who read."""
+        self._published += 1
+        if self._published >= _PUBLISHED_A_TURN:
+            self._published = 0
+            await asyncio.sleep(0)
+        while self._sleepers is not None and self._round > _PUBLISHED_A_ROUND:
+            await asyncio.sleep(0)
+
+    # -- what they share ----------------------------------------------------------------------------------------------
+
+    def cached(self, view: View) -> None:
+        """A view holds joined bytes; they are dropped when they have served."""
+        if not self._cached:
+            self.loop.call_later(_CACHED_SECONDS, self._clear_caches)
+        self._cached[view] = None
+
+    def _clear_caches(self) -> None:
+        for view in self._cached:
+            view.clear_cache()
+        self._cached.clear()

@@ -1,0 +1,181 @@
+"""The log in this process's memory: for one process, and gone with it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from tidings.broker.entry import FINISH, Draft, Entry, Window
+from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Feed, Page, Retention, Storage
+
+__all__ = ["MemoryStorage"]
+
+_SWEPT_AT_ONCE: Final = 1_000
+"""Channels that one turn of the event loop sweeps."""
+
+_BETWEEN_SWEEPS: Final = 0.05
+"""Seconds: channels that are due one after the other are swept together."""
+
+
+class _Channel:
+    """What is kept of one channel."""
+
+    __slots__ = ("at", "finished", "trimmed", "window")
+
+    def __init__(self, trimmed: int) -> None:
+        self.window = Window()
+        self.trimmed = trimmed
+        self.finished = False
+        self.at = 0.0  # of its newest entry
+
+
+class MemoryStorage(Storage):
+    """A log that lives as long as this object.
+
+    Everything happens at once, on the event loop, so nothing here waits and nothing can fail.
+    """
+
+    def __init__(self, retention: Retention) -> None:
+        self.epoch = "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(10))
+        self._retention = retention
+        self._newest = 0
+        self._forgotten = 0  # the mark of all channels that have none of their own
+        self._at = 0.0  # of the newest entry: clocks may be set back, the log's time isn't
+        # Both by the time of their newest entries, oldest first. Those in `_quiet` show nothing: only marks are left.
+        self._channels: OrderedDict[str, _Channel] = OrderedDict()
+        self._quiet: OrderedDict[str, _Channel] = OrderedDict()
+        self._feed: Feed | None = None  # while it is open
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def open(self, feed: Feed) -> None:
+        self._feed = feed
+        self._plan_sweep()
+
+    async def close(self) -> None:
+        self._feed = None
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    async def append(self, channel: str, draft: Draft) -> int:
+        state = self._touch(channel)
+        state.finished = False
+        entry = self._enter(channel, draft)
+        state.window.append(entry)
+        if self._retention.history is not None and len(state.window) > self._retention.history:
+            state.trimmed = state.window.drop_oldest().sequence
+        self._expire(state)
+        return entry.sequence
+
+    async def finish(self, channel: str) -> None:
+        state = self._find(channel)
+        if state is None or not state.finished:
+            self._touch(channel).finished = True
+            self._enter(channel, FINISH)
+
+    async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        states = [self._find(name) for name in channels]
+        trimmed = 0
+        for state in states:
+            if state is not None:
+                self._expire(state)
+            trimmed = max(trimmed, self._forgotten if state is None else state.trimmed)
+        entries: list[Entry] = []
+        position = self._newest
+        if after is not None:
+            windows = [state.window for state in states if state is not None and len(state.window)]
+            entries = _first(merge(*(window.after(after, PAGE_ENTRIES, PAGE_BYTES) for window in windows)))
+            if entries and entries[-1].sequence < max(window.newest.sequence for window in windows):
+                position = entries[-1].sequence
+        finished = all(state is not None and state.finished for state in states)
+        return Page(entries, position, self._newest, trimmed, finished)
+
+    def listen(self) -> None:
+        assert self._feed is not None
+        self._feed.skip(self._newest)
+
+    def unlisten(self) -> None:
+        """What nobody listens to is fed all the same: that costs nothing here."""
+
+    def _find(self, channel: str) -> _Channel | None:
+        return self._channels.get(channel) or self._quiet.get(channel)
+
+    def _touch(self, channel: str) -> _Channel:
+        """The channel's state, made if there is none, as that of the channel used last."""
+        self._at = max(self._at, time.time())
+        state = self._channels.pop(channel, None) or self._quiet.pop(channel, None) or _Channel(self._forgotten)
+        self._channels[channel] = state
+        state.at = self._at
+        return state
+
+    def _enter(self, channel: str, draft: Draft) -> Entry:
+        """Give the draft its place in the log."""
+        assert self._feed is not None
+        self._newest += 1
+        entry = Entry(self._newest, channel, draft.kind, self._at, draft.frame(self.epoch, self._newest))
+        self._feed.append((entry,), self._newest)
+        if self._sweeper is None:
+            self._plan_sweep()
+        return entry
+
+    # -- what is too old ----------------------------------------------------------------------------------------------
+
+    def _expire(self, state: _Channel) -> None:
+        if self._retention.max_age is not None:
+            limit = time.time() - self._retention.max_age
+            while len(state.window) and state.window.oldest.at < limit:
+                state.trimmed = state.window.drop_oldest().sequence
+
+    def _plan_sweep(self) -> None:
+        """Set the timer for the channel that is due first, if there is one."""
+        self._sweeper = None
+        due = [
+            next(iter(states.values())).at + age
+            for states, age in ((self._channels, self._retention.max_age), (self._quiet, self._retention.forget_after))
+            if states and age is not None
+        ]
+        if due:
+            delay = max(min(due) - time.time(), _BETWEEN_SWEEPS)
+            self._sweeper = asyncio.get_running_loop().call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        """Drop what is too old of channels that nobody uses: first their events, later their marks."""
+        now = time.time()
+        if self._retention.max_age is not None:
+            for name in _due(self._channels, now - self._retention.max_age):
+                state = self._channels.pop(name)
+                self._expire(state)
+                state.window = Window()
+                self._quiet[name] = state
+        for name in _due(self._quiet, now - self._retention.forget_after):
+            self._forgotten = max(self._forgotten, self._quiet.pop(name).trimmed)
+        self._plan_sweep()
+
+
+def _due(states: OrderedDict[str, _Channel], limit: float) -> list[str]:
+    """The channels that were used last before `limit`."""
+    due = []
+    for name, state in islice(states.items(), _SWEPT_AT_ONCE):
+        if state.at >= limit:
+            break
+        due.append(name)
+    return due
+
+
+def _first(entries: Iterable[Entry]) -> list[Entry]:
+    """As many as go on a page."""
+    page: list[Entry] = []
+    size = 0
+    for entry in islice(entries, PAGE_ENTRIES):
+        page.append(entry)
+        size += len(entry.frame)
+        if size >= PAGE_BYTES:
+            break
+    return page

@@ -1,0 +1,128 @@
+"""The contract of a storage: what keeps the log of a broker.
+
+A log is one sequence of entries over all channels of a namespace. Whoever appends gets the next place in it; whoever
+reads some channels sees their entries in that order. A storage keeps the newest entries of each channel, by count and
+age, and remembers for each channel up to where it has dropped them (its mark): so it can say of any position whether
+something behind it is gone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from tidings.broker.entry import Draft, Entry
+
+__all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "Feed", "Page", "Retention", "Storage"]
+
+PAGE_ENTRIES: Final = 500
+"""Entries that one page holds at the most."""
+
+PAGE_BYTES: Final = 65_536
+"""A page ends with the entry that brings its frames to this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept of a channel. None lifts a bound."""
+
+    history: int | None
+    """The newest events; a storage may keep a few more, and shows none of them."""
+    max_age: float | None
+    """Seconds; an older event is not shown."""
+    forget_after: float
+    """Seconds without an event after which a channel's marks fold into one of the namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a storage knows of some channels behind a position, at one moment."""
+
+    entries: Sequence[Entry]
+    """The events shown, in order; no entry of the kind `FINISH`. Empty if none was asked for."""
+    position: int
+    """Up to here nothing is missing from `entries` but what isn't shown any more. `newest`, if the page is complete."""
+    newest: int
+    """The sequence given out last in the namespace."""
+    trimmed: int
+    """The newest entry of these channels that isn't shown any more; 0 if there is none."""
+    finished: bool
+    """Whether all these channels are finished."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left for another page."""
+        return self.position == self.newest
+
+
+class Feed(Protocol):
+    """Takes what is new in a log; a storage calls it on the event loop that it was opened on."""
+
+    def append(self, entries: Sequence[Entry], position: int) -> None:
+        """Everything stored behind the position of the last call up to this one, in order, `FINISH` included."""
+
+    def skip(self, position: int) -> None:
+        """What was stored up to here is not fed: who needs it has to read it."""
+
+
+class Storage(ABC):
+    """Keeps a log.
+
+    It belongs to one broker and one event loop. `open` comes first, `close` last, and it may be opened again. Between
+    them the others may be called at any time, many at once; a call that is cancelled leaves nothing behind but, maybe,
+    the entry it was to append.
+    """
+
+    epoch: str
+    """`[0-9a-z]{1,32}`: of the log, from `open` on. Another one means that what was before is lost."""
+
+    @abstractmethod
+    async def open(self, feed: Feed) -> None:
+        """Make the log ready.
+
+        Raises:
+            StorageError: it can't be; the message says what is wrong with what, and what would help.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Store what `append` was called for, as far as it goes, then release everything. Never raises."""
+
+    @abstractmethod
+    async def append(self, channel: str, draft: Draft) -> int:
+        """Append an event, return its sequence once it is stored. Opens a finished channel again.
+
+        Raises:
+            PublishError: it may or may not be stored. An append whose outcome is unknown isn't repeated.
+        """
+
+    @abstractmethod
+    async def finish(self, channel: str) -> None:
+        """Finish a channel, used before or not, by an entry of kind `FINISH`; nothing happens if it is finished.
+
+        Raises:
+            PublishError: it may or may not be finished.
+        """
+
+    @abstractmethod
+    async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        """The next page of some channels behind a position; None: no entries, only where the log stands.
+
+        `after` may lie before everything or ahead of the log. A page holds an entry at least if there is one.
+
+        Raises:
+            StorageError: the log can't be read.
+        """
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Start to feed what is new. First comes a `skip` to where the log stands.
+
+        What is stored after a `read` that was called later than this is fed.
+        """
+
+    @abstractmethod
+    def unlisten(self) -> None:
+        """Nobody listens: nothing needs to be fed until the next `listen`."""

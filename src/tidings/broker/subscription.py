@@ -1,0 +1,227 @@
+"""What a subscriber holds: an iterator of events, or of their joined bytes for a response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from tidings.broker.entry import Entry, Kind, event_id, split_frame
+from tidings.broker.reader import OpenBroker, Reader
+from tidings.errors import StorageError
+from tidings.wire.encoder import encode
+from tidings.wire.event import ServerSentEvent
+from tidings.wire.frames import Frames, FrameSource
+
+__all__ = ["DeliveredEvent", "Filter", "Subscription"]
+
+_RETRY_AFTER_SECONDS = "5"
+
+
+class DeliveredEvent(Frames):
+    """An event of a channel, as a subscriber gets it. Yielded from an endpoint it goes out as it was stored.
+
+    Attributes:
+        channel: what it was published to; of a `reset` the first channel of the subscription.
+        id: its id, which resumes a subscription behind it.
+        event: its name; None if it has none.
+        data: the JSON value, decoded; the text, if it was published as `raw_data`.
+        control: whether it is the broker's own, and not somebody's who uses its name.
+    """
+
+    __slots__ = ("_data", "_entry", "_name", "id")
+
+    def __init__(self, entry: Entry, epoch: str) -> None:
+        super().__init__(entry.frame)
+        self.id = event_id(epoch, entry.sequence)
+        self._entry = entry
+
+    @property
+    def channel(self) -> str:
+        return self._entry.channel
+
+    @property
+    def control(self) -> bool:
+        return self._entry.kind == Kind.CONTROL
+
+    @property
+    def event(self) -> str | None:
+        self._decode()
+        return self._name
+
+    @property
+    def data(self) -> Any:
+        self._decode()
+        return self._data
+
+    def _decode(self) -> None:
+        # Not before somebody asks: most events go from the log to a socket, and nobody does.
+        if not hasattr(self, "_name"):
+            name, text = split_frame(self._entry.frame)
+            self._data: Any = text if self._entry.kind == Kind.RAW else from_json(text)
+            self._name: str | None = name
+
+    def __repr__(self) -> str:
+        return f"DeliveredEvent({self.channel!r}, id={self.id!r}, event={self.event!r}, data={self.data!r})"
+
+
+Filter = Callable[[DeliveredEvent], object]
+"""What `where=` takes."""
+
+
+class Subscription(FrameSource):
+    """The events of some channels in the order in which they were published; made by `Broker.subscribe`.
+
+    Iterate it, or return `EventSourceResponse(subscription)` from an endpoint: then the bytes go from the log to the
+    socket. It is used once. It ends when all of its channels are finished, when the broker is closed, and with
+    `aclose()`.
+
+    Raises:
+        BrokerClosed: (from the first iteration) the broker is not open.
+        StorageError: (while iterating) the log can't be read.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_channels",
+        "_entries",
+        "_epoch",
+        "_find_broker",
+        "_last_event_id",
+        "_position",
+        "_reader",
+        "_told",
+        "_used",
+        "_where",
+    )
+
+    def __init__(
+        self,
+        find_broker: Callable[[], OpenBroker],
+        channels: tuple[str, ...],
+        last_event_id: str | None,
+        where: Filter | None,
+    ) -> None:
+        self._find_broker = find_broker
+        self._channels = channels
+        self._last_event_id = last_event_id
+        self._where = where
+        self._used = False
+        self._reader: Reader | None = None  # from the beginning to the end
+        self._entries: Iterator[Entry] = iter(())  # read, to be given one by one
+        self._position = 0  # everything up to here was given, or left out by the filter
+        self._told: int | None = None  # the position that the subscriber knows of
+        self._epoch = ""
+
+    # -- one by one ---------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DeliveredEvent:
+        if not self._used:
+            await self._begin()
+        while (reader := self._reader) is not None:
+            for entry in self._entries:
+                event = DeliveredEvent(entry, reader.epoch)
+                self._position = entry.sequence
+                if self._passes(event):
+                    self._told = entry.sequence
+                    return event
+            batch = await reader.next()
+            if batch is None:
+                self._end()
+            else:
+                self._entries = iter(batch.entries)
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the subscription, also for whoever waits for its next event. May be called more than once."""
+        self._used = True
+        self._end()
+
+    # -- as a response takes it ---------------------------------------------------------------------------------------
+
+    async def open(self) -> bool:
+        """Begin; False if all channels are finished and nothing is left to give.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            HTTPException: 503, the log can't be read now.
+            RuntimeError: the subscription was used before.
+        """
+        if self._used:
+            raise RuntimeError("a subscription is used once: call broker.subscribe() for each response")
+        try:
+            await self._begin()
+        except StorageError as error:
+            headers = {"retry-after": _RETRY_AFTER_SECONDS}
+            raise HTTPException(503, "The log can't be read, try again later.", headers) from error
+        return self._reader is not None
+
+    async def joined(self) -> AsyncIterator[Frames]:
+        """What there is at a time, joined; for who has opened the subscription, and doesn't iterate it."""
+        while (reader := self._reader) is not None:
+            batch = await reader.next()
+            if batch is None:
+                return
+            self._position = batch.position
+            if self._where is None:
+                self._told = batch.position
+                yield batch.joined
+                continue
+            passed = [entry for entry in batch.entries if self._passes(DeliveredEvent(entry, reader.epoch))]
+            if passed:
+                self._told = passed[-1].sequence
+                yield Frames(b"".join([entry.frame for entry in passed]), len(passed))
+
+    def position_frame(self) -> bytes:
+        """A block of an `id:` alone, if the client doesn't know how far this subscription has come.
+
+        It sets the client's last event id and dispatches nothing (WHATWG HTML §9.2.6). So a client that was sent
+        nothing yet, or nothing lately because of a filter, resumes from here.
+        """
+        if self._told is not None and (self._where is None or self._told >= self._position):
+            return b""
+        self._told = self._position
+        return encode(ServerSentEvent(id=event_id(self._epoch, self._position)))
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        self._used = True
+        reader = Reader(self._find_broker(), self._channels, self._last_event_id)
+        await reader.begin()
+        self._epoch = reader.epoch
+        self._told = reader.known
+        self._position = reader.position
+        if not reader.at_end:
+            self._reader = reader
+        else:
+            reader.leave()
+
+    def _end(self) -> None:
+        reader, self._reader = self._reader, None
+        self._entries = iter(())
+        if reader is not None:
+            reader.leave()
+
+    def _passes(self, event: DeliveredEvent) -> bool:
+        if self._where is None or event.control:
+            return True
+        try:
+            return bool(self._where(event))
+        except BaseException:
+            self._end()
+            raise
