@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from heapq import merge
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from tidings.broker import metrics
 from tidings.broker.entry import Entry, Kind, Window
 from tidings.wire.frames import Frames
 
-__all__ = ["BEHIND", "Batch", "Log", "View"]
+__all__ = ["BEHIND", "Batch", "Log", "Sleeper", "View"]
 
 _TAIL_ENTRIES: Final = 1_000
 """Entries that the tail of a channel holds at the most."""
@@ -101,6 +101,13 @@ class _Channel:
         self.floor = self.newest = position
 
 
+class Sleeper(Protocol):
+    """Who waits for what is new."""
+
+    def wake(self) -> None:
+        """There may be something new, or the log is closed. Called once; who is to be called again, waits again."""
+
+
 class View:
     """Some channels, for all subscribers that read just these."""
 
@@ -109,7 +116,7 @@ class View:
     def __init__(self, log: Log, key: tuple[str, ...], channels: list[_Channel]) -> None:
         self.key = key
         self.readers = 0
-        self.waiting: dict[asyncio.Future[None], None] = {}
+        self.waiting: dict[Sleeper, None] = {}
         self._log = log
         self._channels = channels
         self._cache: dict[int, Batch] = {}
@@ -151,14 +158,6 @@ class View:
     def clear_cache(self) -> None:
         self._cache.clear()
 
-    async def wait(self, future: asyncio.Future[None]) -> None:
-        """Wait until one of the channels may have something new, or the log is closed; or somebody sets the future."""
-        self.waiting[future] = None
-        try:
-            await future
-        finally:
-            self.waiting.pop(future, None)
-
 
 class Log:
     """The tails of an open broker, on its event loop; what its storage feeds.
@@ -177,7 +176,7 @@ class Log:
         self._channels: dict[str, _Channel] = {}
         self._views: dict[tuple[str, ...], View] = {}
         self._dirty: deque[_Channel] = deque()
-        self._sleepers: Iterator[asyncio.Future[None]] | None = None  # while subscribers are being woken
+        self._sleepers: Iterator[Sleeper] | None = None  # while subscribers are being woken
         self._published = 0  # since the event loop turned last
         self._round = 0  # entries appended since subscribers began to be woken
         self._cached: dict[View, None] = {}
@@ -251,7 +250,7 @@ class Log:
                 self._round = 1
                 self.loop.call_soon(self._wake_slice)
 
-    def _to_wake(self) -> Iterator[asyncio.Future[None]]:
+    def _to_wake(self) -> Iterator[Sleeper]:
         while self._dirty:
             channel = self._dirty.popleft()
             channel.dirty = False
@@ -263,10 +262,9 @@ class Log:
         assert self._sleepers is not None
         self._published = 0
         woken = 0
-        for future in islice(self._sleepers, _SLICE):
+        for sleeper in islice(self._sleepers, _SLICE):
             woken += 1
-            if not future.done():
-                future.set_result(None)
+            sleeper.wake()
         if woken == _SLICE:
             self.loop.call_soon(self._wake_slice)
         else:

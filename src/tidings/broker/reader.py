@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from tidings.broker.entry import NEVER, event_id
 from tidings.broker.log import BEHIND, Batch, Log, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
+from tidings.wire.frames import Frames
 
 __all__ = ["OpenBroker", "Reader"]
 
@@ -32,10 +34,10 @@ class Reader:
     """
 
     __slots__ = (
+        "__weakref__",
         "_channels",
         "_ends",
         "_key",
-        "_last_id",
         "_log",
         "_pending",
         "_position",
@@ -44,7 +46,8 @@ class Reader:
         "_storage",
         "_view",
         "_waiter",
-        "known",
+        "divert",
+        "last",
     )
 
     def __init__(self, broker: OpenBroker, channels: tuple[str, ...], requested: str | None) -> None:
@@ -59,9 +62,10 @@ class Reader:
         self._pending: list[Batch] = []
         self._recheck = False  # all channels were finished when the storage was read: are they still?
         self._ends = False
-        self._last_id: str | None = None
-        self.known: int | None = None
-        """The position that the subscriber came with; None if it came with none of this log."""
+        self.last: int | None = None
+        """The sequence of the last id that the subscriber knows: it came with it, or was given it."""
+        self.divert: Callable[[Frames], bool] | None = None
+        """Takes what comes while `next` waits; False: `next` is to give it."""
 
     @property
     def epoch(self) -> str:
@@ -83,8 +87,7 @@ class Reader:
                 if reason is Reset.AHEAD:
                     page = await self._storage.read(self._key, NEVER)
                 else:
-                    self.known = after
-                    self._last_id = self._requested
+                    self.last = after
         except BaseException:
             self.leave()
             raise
@@ -98,7 +101,7 @@ class Reader:
         """
         while True:
             if self._pending:
-                return self._pending.pop(0)
+                return self._give(self._pending.pop(0))
             view = self._view
             if self._ends or view is None:
                 return None
@@ -110,14 +113,19 @@ class Reader:
                     self._ends = len(self._key) == 1
                     self._recheck = not self._ends
                 if batch.entries:
-                    self._last_id = event_id(self.epoch, batch.position)
-                    return batch
+                    return self._give(batch)
             elif self._log.closed:
                 return None
             elif batch is BEHIND:
                 await self._read_storage()
             else:
-                await self._wait(view)
+                self._waiter = self._log.loop.create_future()
+                view.waiting[self] = None
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+                    view.waiting.pop(self, None)
 
     @property
     def position(self) -> int:
@@ -136,6 +144,7 @@ class Reader:
             self._pending.clear()
             self._log.leave(view)
             metrics.subscription_closed()
+            self.divert = None
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 
@@ -148,18 +157,33 @@ class Reader:
                 self._log.loop.call_soon_threadsafe(self._log.leave, view)
             metrics.subscription_closed()
 
-    async def _wait(self, view: View) -> None:
-        self._waiter = self._log.loop.create_future()
-        try:
-            await view.wait(self._waiter)
-        finally:
-            self._waiter = None
+    def _give(self, batch: Batch) -> Batch:
+        self.last = batch.entries[-1].sequence
+        return batch
+
+    def wake(self) -> None:
+        """Called by the log while this waits."""
+        if self._view is None or self._waiter is None or self._waiter.done():
+            return
+        if self.divert is not None and self._give_away(self.divert):
+            self._view.waiting[self] = None
+        else:
+            self._waiter.set_result(None)
+
+    def _give_away(self, take: Callable[[Frames], bool]) -> bool:
+        assert self._view is not None
+        batch = self._view.after(self._position)
+        if batch is None or batch is BEHIND or batch.finish or not take(batch.joined):
+            return False
+        self._position = self.last = batch.position
+        return True
 
     async def _read_storage(self) -> None:
         self._recheck = False
         page = await self._storage.read(self._key, self._position)
         if self._view is not None:
-            self._take(page, was_missed(self._position, page), self._last_id)
+            last_id = None if self.last is None else event_id(self.epoch, self.last)
+            self._take(page, was_missed(self._position, page), last_id)
 
     def _take(self, page: Page, reason: Reset | None, requested: str | None) -> None:
         """Have a page given, behind the reset that is due."""
@@ -169,8 +193,6 @@ class Reader:
             self._pending.append(Batch((reset,), reset.sequence))
         if page.entries:
             self._pending.append(Batch(page.entries, page.position))
-        if self._pending:
-            self._last_id = event_id(self.epoch, self._pending[-1].entries[-1].sequence)
         self._position = page.position
         if page.finished and page.complete:
             self._recheck = bool(self._pending)

@@ -88,10 +88,9 @@ class Subscription(FrameSource):
         "__weakref__",
         "_channels",
         "_entries",
-        "_epoch",
         "_find_broker",
         "_last_event_id",
-        "_position",
+        "_passed",
         "_reader",
         "_told",
         "_used",
@@ -110,11 +109,10 @@ class Subscription(FrameSource):
         self._last_event_id = last_event_id
         self._where = where
         self._used = False
-        self._reader: Reader | None = None  # from the beginning to the end
+        self._reader: Reader | None = None  # once it has begun
         self._entries: Iterator[Entry] = iter(())  # read, to be given one by one
-        self._position = 0  # everything up to here was given, or left out by the filter
         self._told: int | None = None  # the position that the subscriber knows of
-        self._epoch = ""
+        self._passed = 0  # everything up to here was given, or left out by the filter
 
     # -- one by one ---------------------------------------------------------------------------------------------------
 
@@ -124,19 +122,21 @@ class Subscription(FrameSource):
     async def __anext__(self) -> DeliveredEvent:
         if not self._used:
             await self._begin()
-        while (reader := self._reader) is not None:
+        reader = self._reader
+        if reader is None:
+            raise StopAsyncIteration
+        while True:
             for entry in self._entries:
                 event = DeliveredEvent(entry, reader.epoch)
-                self._position = entry.sequence
+                self._passed = entry.sequence
                 if self._passes(event):
                     self._told = entry.sequence
                     return event
             batch = await reader.next()
             if batch is None:
                 self._end()
-            else:
-                self._entries = iter(batch.entries)
-        raise StopAsyncIteration
+                raise StopAsyncIteration
+            self._entries = iter(batch.entries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,23 +168,25 @@ class Subscription(FrameSource):
         except StorageError as error:
             headers = {"retry-after": _RETRY_AFTER_SECONDS}
             raise HTTPException(503, "The log can't be read, try again later.", headers) from error
-        return self._reader is not None
+        return self._reader is not None and not self._reader.at_end
 
     async def joined(self) -> AsyncIterator[Frames]:
         """What there is at a time, joined; for who has opened the subscription, and doesn't iterate it."""
-        while (reader := self._reader) is not None:
-            batch = await reader.next()
-            if batch is None:
-                return
-            self._position = batch.position
+        reader = self._reader
+        while reader is not None and (batch := await reader.next()) is not None:
             if self._where is None:
-                self._told = batch.position
                 yield batch.joined
                 continue
+            self._passed = batch.position
             passed = [entry for entry in batch.entries if self._passes(DeliveredEvent(entry, reader.epoch))]
             if passed:
                 self._told = passed[-1].sequence
                 yield Frames(b"".join([entry.frame for entry in passed]), len(passed))
+
+    def divert(self, take: Callable[[Frames], bool] | None) -> None:
+        """Give `take` what comes while `joined` waits; but a filter's function runs nowhere but there."""
+        if self._reader is not None and self._where is None:
+            self._reader.divert = take
 
     def position_frame(self) -> bytes:
         """A block of an `id:` alone, if the client doesn't know how far this subscription has come.
@@ -192,10 +194,17 @@ class Subscription(FrameSource):
         It sets the client's last event id and dispatches nothing (WHATWG HTML §9.2.6). So a client that was sent
         nothing yet, or nothing lately because of a filter, resumes from here.
         """
-        if self._told is not None and (self._where is None or self._told >= self._position):
+        reader = self._reader
+        if reader is None:
             return b""
-        self._told = self._position
-        return encode(ServerSentEvent(id=event_id(self._epoch, self._position)))
+        if self._where is None:
+            if self._told is not None or reader.last is not None:
+                return b""
+            self._passed = reader.position
+        elif self._told is not None and self._told >= self._passed:
+            return b""
+        self._told = self._passed
+        return encode(ServerSentEvent(id=event_id(reader.epoch, self._passed)))
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
@@ -203,19 +212,16 @@ class Subscription(FrameSource):
         self._used = True
         reader = Reader(self._find_broker(), self._channels, self._last_event_id)
         await reader.begin()
-        self._epoch = reader.epoch
-        self._told = reader.known
-        self._position = reader.position
-        if not reader.at_end:
-            self._reader = reader
-        else:
+        self._reader = reader
+        self._told = reader.last
+        self._passed = reader.position
+        if reader.at_end:
             reader.leave()
 
     def _end(self) -> None:
-        reader, self._reader = self._reader, None
         self._entries = iter(())
-        if reader is not None:
-            reader.leave()
+        if self._reader is not None:
+            self._reader.leave()
 
     def _passes(self, event: DeliveredEvent) -> bool:
         if self._where is None or event.control:

@@ -27,6 +27,7 @@ from tidings.stream.loop import LoopState
 from tidings.stream.stepping import AT_YIELD, ONE_TURN, Bell, observe
 from tidings.stream.writer import Writer
 from tidings.wire.encoder import COMMENT, PING, retry_block
+from tidings.wire.frames import Frames
 
 __all__ = ["Limits", "Pump"]
 
@@ -69,6 +70,7 @@ class Pump:
         "_feeder",
         "_limits",
         "_loop",
+        "_parked",
         "_ping_due",
         "_position",
         "_reason",
@@ -113,6 +115,7 @@ class Pump:
         self._waited = False  # for the source, at least once
         self._start_due = False
         self._ping_due = False
+        self._parked = False  # the task waits, and nothing is to be done
         self._events = 0  # with data, sent
         self._start_timer: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -144,6 +147,7 @@ class Pump:
             ending = await self._complete()
         finally:
             watcher.cancel()
+            self._writer.close()
             state.shutdown.release(self)
             for timer in self._timers if self._start_timer is None else [*self._timers, self._start_timer]:
                 timer.cancel()
@@ -232,10 +236,21 @@ class Pump:
             if self._feeder.pending is not future or future.done():
                 return
             if self._goes_on() and not self._ping_due:
+                self._parked = True
                 try:
                     await self._bell.wait()
                 except asyncio.CancelledError as cancelled:
                     self._feeder.pass_on(cancelled)
+                finally:
+                    self._parked = False
+
+    def take(self, frames: Frames) -> bool:
+        """Write frames at once if nothing else is to be done; whether they were taken. No part of the task runs."""
+        if not self._parked or self._ping_due or self._reason is not None or not self._writer.write_now(frames.frame):
+            return False
+        self._events += frames.events
+        metrics.stream_sent(frames.events, len(frames.frame))
+        return True
 
     async def _give_way(self) -> None:
         """Let the event loop turn once, though the source is ready."""
@@ -246,6 +261,8 @@ class Pump:
 
     async def _attend(self) -> None:
         """Do what is due while the source has nothing."""
+        if self._writer.unfinished:
+            await self._writer.finish_write()
         if self._start_due and not self._writer.started:
             # An empty comment, so that a proxy which holds the head back until it sees a byte lets it go.
             await self._write(COMMENT if self._limits.retry is None else b"")

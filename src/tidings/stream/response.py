@@ -171,7 +171,9 @@ class EventSourceResponse(Response):
             # It has begun, so there is no status to wait for. Its events are counted one by one only if that matters.
             limits = replace(self._limits(), start_delay=0)
             items = source.joined() if self.max_events is None else source
-            return Pump(items, _encode_anything, self._head(), limits, receive, send, source.position_frame)
+            pump = Pump(items, _encode_anything, self._head(), limits, receive, send, source.position_frame)
+            source.divert(pump.take)
+            return pump
         try:
             encode = _encoder_of(scope.get("route"))
             if isinstance(source, ThreadedSource):

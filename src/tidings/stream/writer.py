@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Message, Send
@@ -14,6 +16,16 @@ from tidings.stream.stepping import Bell, abandon, observe
 from tidings.wire.encoder import retry_block
 
 __all__ = ["Writer"]
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    """A message on its way: its `send` has suspended, or has raised what the stream's task is to see."""
+
+    body: bytes
+    sending: Any = None
+    waits_for: Any = None
+    error: BaseException | None = None
 
 
 class Writer:
@@ -30,6 +42,7 @@ class Writer:
 
     __slots__ = (
         "_bell",
+        "_context",
         "_feeder",
         "_head",
         "_loop",
@@ -37,7 +50,9 @@ class Writer:
         "_on_timeout",
         "_retry",
         "_send",
+        "_task",
         "_timeout",
+        "_unfinished",
         "given_up",
         "gone",
         "sent_at",
@@ -67,6 +82,10 @@ class Writer:
         self.gone = False
         self.given_up = False
         self.sent_at = self._loop.time()
+        task = asyncio.current_task()
+        self._task = task if isinstance(task, asyncio.Task) else None  # some servers run requests in what is no task
+        self._context = copy_context()
+        self._unfinished: _Unfinished | None = None
 
     @property
     def started(self) -> bool:
@@ -79,6 +98,8 @@ class Writer:
         Returns:
             how many bytes of the body the server took.
         """
+        if self._unfinished is not None:
+            await self.finish_write()
         if self._head is not None:
             head, self._head = self._head, None
             if not await self._send_message(head):
@@ -90,6 +111,59 @@ class Writer:
             taken = await self._send_message({"type": "http.response.body", "body": body, "more_body": more})
         self.sent_at = self._loop.time()
         return len(body) if taken else 0
+
+    def write_now(self, body: bytes) -> bool:
+        """Send a part of the body from a callback of the event loop; False if that can't be done.
+
+        It spares waking the stream's task, which costs more than to write. While it runs that task is the current one
+        and its context variables are set, so what wraps `send` can't tell the difference. A `send` that suspends is
+        left for `finish_write`.
+        """
+        if self._task is None or self._head is not None or self._unfinished is not None or self.gone:
+            return False
+        asyncio.tasks._enter_task(self._loop, self._task)  # noqa: SLF001 - "Extending" in asyncio's documentation
+        try:
+            return self._context.run(self._begin_write, body)
+        finally:
+            asyncio.tasks._leave_task(self._loop, self._task)  # noqa: SLF001
+
+    def _begin_write(self, body: bytes) -> bool:
+        sending = self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__()
+        try:
+            waits_for = next(sending)
+        except StopIteration:
+            self.sent_at = self._loop.time()
+        except OSError:
+            self._on_gone()
+            return False
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is raised in the task
+            self._unfinished = _Unfinished(body, error=error)
+            self._bell.ring()
+        else:
+            self._unfinished = _Unfinished(body, sending, waits_for)
+            self._bell.ring()
+        return True
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether `finish_write` is to be called."""
+        return self._unfinished is not None
+
+    async def finish_write(self) -> None:
+        """See to its end what `write_now` began."""
+        begun, self._unfinished = self._unfinished, None
+        if begun is None:
+            return
+        if begun.error is not None:
+            raise begun.error
+        if await self._carry_on(begun.sending, begun.waits_for) is None:
+            await self._send_message({"type": "http.response.body", "body": begun.body, "more_body": True})
+        self.sent_at = self._loop.time()
+
+    def close(self) -> None:
+        """Drop what was not finished."""
+        if self._unfinished is not None:
+            abandon(self._unfinished.sending)
 
     async def say_goodbye(self) -> None:
         """Complete the response though nobody reads it: a middleware may insist on having seen one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 __all__ = ["FrameSource", "Frames"]
@@ -36,6 +36,13 @@ class FrameSource(AsyncIterator[Any]):
     @abstractmethod
     def joined(self) -> AsyncIterator[Frames]:
         """What the source gives, as much at a time as there is."""
+
+    @abstractmethod
+    def divert(self, take: Callable[[Frames], bool] | None) -> None:
+        """Offer `take` what comes while whoever iterates `joined` waits for it; None: no more.
+
+        It returns whether it has taken the frames. What it takes doesn't come out of the iterator.
+        """
 
     @abstractmethod
     def position_frame(self) -> bytes:
