@@ -56,24 +56,17 @@ BEHIND: Final = _Behind.BEHIND
 """The tail doesn't reach back to the position: read the storage."""
 
 
-class Batch:
+class Batch(Frames):
     """Entries that follow a position, and the position behind them; shared by all who read on from there."""
 
-    __slots__ = ("_joined", "entries", "finish", "position")
+    __slots__ = ("entries", "finish", "position")
 
     def __init__(self, entries: Sequence[Entry], position: int, *, finish: bool = False) -> None:
+        super().__init__(b"".join([entry.frame for entry in entries]), len(entries))
         self.entries = entries
         self.position = position
         self.finish = finish
         """Whether one of the channels was finished at this position."""
-        self._joined: Frames | None = None
-
-    @property
-    def joined(self) -> Frames:
-        """The bytes of its events."""
-        if self._joined is None:
-            self._joined = Frames(b"".join([entry.frame for entry in self.entries]), len(self.entries))
-        return self._joined
 
 
 class _Channel:

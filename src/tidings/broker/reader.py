@@ -12,7 +12,6 @@ from tidings.broker.entry import NEVER, event_id
 from tidings.broker.log import BEHIND, Batch, Log, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
-from tidings.wire.frames import Frames
 
 __all__ = ["OpenBroker", "Reader"]
 
@@ -46,8 +45,8 @@ class Reader:
         "_storage",
         "_view",
         "_waiter",
-        "divert",
         "last",
+        "on_news",
     )
 
     def __init__(self, broker: OpenBroker, channels: tuple[str, ...], requested: str | None) -> None:
@@ -64,8 +63,8 @@ class Reader:
         self._ends = False
         self.last: int | None = None
         """The sequence of the last id that the subscriber knows: it came with it, or was given it."""
-        self.divert: Callable[[Frames], bool] | None = None
-        """Takes what comes while `next` waits; False: `next` is to give it."""
+        self.on_news: Callable[[Batch | None], bool] | None = None
+        """Called, if `next` isn't, when there is something after `ready` had nothing; `FrameSource.listen` has more."""
 
     @property
     def epoch(self) -> str:
@@ -99,13 +98,25 @@ class Reader:
         Raises:
             StorageError: the storage can't be read.
         """
-        while True:
+        while (batch := await self.ready()) is None and not self.ended:
+            self._waiter = self._log.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._stop_waiting()
+        return batch
+
+    async def ready(self) -> Batch | None:
+        """What follows; None if there is nothing now: then this reader is woken when there is.
+
+        Raises:
+            StorageError: the storage can't be read.
+        """
+        while not self.ended:
             if self._pending:
                 return self._give(self._pending.pop(0))
-            view = self._view
-            if self._ends or view is None:
-                return None
-            batch = BEHIND if self._recheck else view.after(self._position)
+            batch = BEHIND if self._recheck else self._open_view.after(self._position)
             if batch is not None and batch is not BEHIND:
                 self._position = batch.position
                 if batch.finish:
@@ -115,17 +126,41 @@ class Reader:
                 if batch.entries:
                     return self._give(batch)
             elif self._log.closed:
-                return None
+                self._ends = True
             elif batch is BEHIND:
                 await self._read_storage()
             else:
-                self._waiter = self._log.loop.create_future()
-                view.waiting[self] = None
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-                    view.waiting.pop(self, None)
+                self._open_view.waiting[self] = None
+                break
+        return None
+
+    def _give(self, batch: Batch) -> Batch:
+        self.last = batch.entries[-1].sequence
+        return batch
+
+    def wake(self) -> None:
+        """Called by the log after there was nothing."""
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self.on_news is not None and not self.ended:
+            batch = self._open_view.after(self._position)
+            if batch is None or batch is BEHIND or batch.finish:
+                self.on_news(None)
+            elif self.on_news(batch):
+                self._position = batch.position
+                self._give(batch)
+                if not self.ended:
+                    self._open_view.waiting[self] = None
+
+    @property
+    def _open_view(self) -> View:
+        assert self._view is not None
+        return self._view
+
+    def _stop_waiting(self) -> None:
+        if self._view is not None:
+            self._view.waiting.pop(self, None)
 
     @property
     def position(self) -> int:
@@ -133,20 +168,23 @@ class Reader:
         return self._pending[0].entries[0].sequence - 1 if self._pending else self._position
 
     @property
-    def at_end(self) -> bool:
-        """Whether nothing follows, as far as it was read."""
-        return self._ends and not self._pending
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        return self._view is None or (self._ends and not self._pending)
 
     def leave(self) -> None:
         """Give nothing more, also to whoever waits; nothing is kept for this reader any longer."""
         view, self._view = self._view, None
-        if view is not None:
-            self._pending.clear()
-            self._log.leave(view)
-            metrics.subscription_closed()
-            self.divert = None
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+        if view is None:
+            return
+        self._pending.clear()
+        view.waiting.pop(self, None)
+        self._log.leave(view)
+        metrics.subscription_closed()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        elif self.on_news is not None:
+            self.on_news(None)
 
     def __del__(self) -> None:
         # A subscriber that was cancelled or raised leaves its iterator to the garbage collector, which may run in any
@@ -156,27 +194,6 @@ class Reader:
             with suppress(RuntimeError):
                 self._log.loop.call_soon_threadsafe(self._log.leave, view)
             metrics.subscription_closed()
-
-    def _give(self, batch: Batch) -> Batch:
-        self.last = batch.entries[-1].sequence
-        return batch
-
-    def wake(self) -> None:
-        """Called by the log while this waits."""
-        if self._view is None or self._waiter is None or self._waiter.done():
-            return
-        if self.divert is not None and self._give_away(self.divert):
-            self._view.waiting[self] = None
-        else:
-            self._waiter.set_result(None)
-
-    def _give_away(self, take: Callable[[Frames], bool]) -> bool:
-        assert self._view is not None
-        batch = self._view.after(self._position)
-        if batch is None or batch is BEHIND or batch.finish or not take(batch.joined):
-            return False
-        self._position = self.last = batch.position
-        return True
 
     async def _read_storage(self) -> None:
         self._recheck = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -168,25 +168,31 @@ class Subscription(FrameSource):
         except StorageError as error:
             headers = {"retry-after": _RETRY_AFTER_SECONDS}
             raise HTTPException(503, "The log can't be read, try again later.", headers) from error
-        return self._reader is not None and not self._reader.at_end
+        return not self.ended
 
-    async def joined(self) -> AsyncIterator[Frames]:
-        """What there is at a time, joined; for who has opened the subscription, and doesn't iterate it."""
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        return self._reader is None or self._reader.ended
+
+    async def ready_frames(self) -> Frames | None:
+        """What there is, joined; None if there is nothing now."""
         reader = self._reader
-        while reader is not None and (batch := await reader.next()) is not None:
+        while reader is not None and (batch := await reader.ready()) is not None:
             if self._where is None:
-                yield batch.joined
-                continue
+                return batch
             self._passed = batch.position
             passed = [entry for entry in batch.entries if self._passes(DeliveredEvent(entry, reader.epoch))]
             if passed:
                 self._told = passed[-1].sequence
-                yield Frames(b"".join([entry.frame for entry in passed]), len(passed))
+                return Frames(b"".join([entry.frame for entry in passed]), len(passed))
+        return None
 
-    def divert(self, take: Callable[[Frames], bool] | None) -> None:
-        """Give `take` what comes while `joined` waits; but a filter's function runs nowhere but there."""
-        if self._reader is not None and self._where is None:
-            self._reader.divert = take
+    def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
+        """Call `on_news` when there is something after `ready_frames` had nothing."""
+        if self._reader is not None:
+            # A filter's function is called nowhere but in the subscriber's own task.
+            self._reader.on_news = on_news if self._where is None else lambda _batch: on_news(None)
 
     def position_frame(self) -> bytes:
         """A block of an `id:` alone, if the client doesn't know how far this subscription has come.
@@ -215,7 +221,7 @@ class Subscription(FrameSource):
         self._reader = reader
         self._told = reader.last
         self._passed = reader.position
-        if reader.at_end:
+        if reader.ended:
             reader.leave()
 
     def _end(self) -> None:

@@ -10,7 +10,7 @@ from types import coroutine
 from typing import Any, cast
 
 from tidings.stream.feeder import Feeder
-from tidings.stream.stepping import AT_YIELD, ONE_TURN
+from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN
 from tidings.stream.threaded import ThreadedSource
 
 __all__ = ["Cleanup"]
@@ -74,7 +74,7 @@ class Cleanup:
 
     async def _close(self) -> None:
         pending = self._feeder.pending
-        if not self._feeder.ended and pending is not None and pending is not AT_YIELD:
+        if not self._feeder.ended and pending is not None and pending is not AT_YIELD and pending is not IDLE:
             with suppress(asyncio.CancelledError):
                 await self._cancel(pending)
         if not self._feeder.ended:

@@ -9,11 +9,11 @@ from types import coroutine
 from typing import Any, Self, cast
 
 from tidings.events import ItemEncoder, has_data
-from tidings.stream.stepping import AT_YIELD, ONE_TURN, Bell, observe
+from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
 from tidings.wire.event import ServerSentEvent
 from tidings.wire.frames import Frames
 
-__all__ = ["Feeder"]
+__all__ = ["Feeder", "batch_is_full"]
 
 _BATCH_BYTES = 65_536
 _BATCH_SECONDS = 0.001
@@ -34,7 +34,7 @@ class Feeder:
     Attributes:
         frames: what the items gave, not sent yet.
         complete: whether `max_events` of them were reached.
-        pending: what the suspended source waits for: a future, `AT_YIELD` or `ONE_TURN`; None before and after.
+        pending: what the suspended source waits for: a future, `AT_YIELD`, `ONE_TURN` or `IDLE`; None before and after.
         ended: the source has ended, by itself or by an error.
         error: what it raised.
         source: what is stepped.
@@ -79,7 +79,13 @@ class Feeder:
     @property
     def ready(self) -> bool:
         """Whether the source can run: it has not begun, or has what it waited for."""
-        return self.pending is None or self.pending is AT_YIELD or self.pending is ONE_TURN or self.pending.done()
+        pending = self.pending
+        return (
+            pending is None
+            or pending is AT_YIELD
+            or pending is ONE_TURN
+            or (pending is not IDLE and bool(pending.done()))
+        )
 
     async def _feed(self) -> None:
         """Collect frames; suspends where the source does, and at a full batch. The loop that every event passes."""
@@ -101,7 +107,7 @@ class Feeder:
                 self._room -= len(frame)
                 if self._room <= 0 or clock() >= self._deadline:
                     try:
-                        await _batch_is_full()
+                        await batch_is_full()
                     except asyncio.CancelledError as cancelled:
                         if not hasattr(self.source, "athrow"):
                             raise
@@ -116,11 +122,12 @@ class Feeder:
             self.complete = True
             self.stop()
 
-    def add(self, block: bytes) -> None:
-        """Put a block without data behind the frames."""
+    def add(self, block: bytes, events: int = 0) -> None:
+        """Put a block behind the frames, or several at once, with so many events with data in them."""
         if block:
             self.frames.append(block)
-            self._silent += 1
+            self._silent += 1 - events
+            self._room -= len(block)
 
     def take(self) -> tuple[bytes, int]:
         """Hand over the frames, joined, and how many events with data they hold."""
@@ -165,6 +172,11 @@ class Feeder:
             self.pending = waits_for
             return
 
+    def resume(self) -> None:
+        """A source that was idle has something."""
+        if self.pending is IDLE:
+            self.pending = None
+
     def _end(self, error: BaseException | None) -> None:
         self.ended = True
         self.pending = None
@@ -177,7 +189,7 @@ class Feeder:
         server. A generator that stands at its `yield` gets it there, for its scopes to see. What the source doesn't
         take goes up.
         """
-        if self.ended or self.pending is None:
+        if self.ended or self.pending is None or self.pending is IDLE:
             raise cancelled
         # As Task.cancel() does it: the awaited future first, and if that is done already, the coroutine.
         if self.pending is AT_YIELD or self.pending is ONE_TURN or not self.pending.cancel(*cancelled.args):
@@ -188,7 +200,8 @@ class Feeder:
     @property
     def unwinding(self) -> bool:
         """Whether the source is busy with a cancellation, its own or one from outside, and isn't to be left waiting."""
-        return not self.ended and self.pending is not AT_YIELD and self._task.cancelling() > self._cancelling
+        at_rest = self.ended or self.pending is AT_YIELD or self.pending is IDLE
+        return not at_rest and self._task.cancelling() > self._cancelling
 
     async def unwind(self, bell: Bell) -> None:
         """Let a source that is unwinding do its next step, or wait until it can, or until the bell rings."""
@@ -224,5 +237,6 @@ class _Resumed:
 
 
 @coroutine
-def _batch_is_full() -> Generator[Any, None, None]:
+def batch_is_full() -> Generator[Any, None, None]:
+    """Suspend a feeder's steps: what was collected is to be sent."""
     yield AT_YIELD

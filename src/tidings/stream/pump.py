@@ -13,18 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Send
 
-from tidings.events import ItemEncoder
 from tidings.stream import metrics
 from tidings.stream.cleanup import Cleanup
 from tidings.stream.ending import Ending
 from tidings.stream.feeder import Feeder
 from tidings.stream.loop import LoopState
-from tidings.stream.stepping import AT_YIELD, ONE_TURN, Bell, observe
+from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
 from tidings.stream.writer import Writer
 from tidings.wire.encoder import COMMENT, PING, retry_block
 from tidings.wire.frames import Frames
@@ -85,8 +84,7 @@ class Pump:
 
     def __init__(
         self,
-        source: AsyncIterator[object],
-        encode: ItemEncoder,
+        feeder: Feeder,
         head: Message,
         limits: Limits,
         receive: Receive,
@@ -98,7 +96,7 @@ class Pump:
         self._receive = receive
         self._position = position  # a block that says where the source stands, if the client is to be told
         self._bell = Bell()
-        self._feeder = Feeder(source, encode, limits.max_events)
+        self._feeder = feeder
         self._writer = Writer(
             send,
             head,
@@ -229,11 +227,12 @@ class Pump:
 
     async def _wait_for_source(self) -> None:
         """Wait until what the source waits for is there, or there is a reason to end."""
-        future = self._feeder.pending
-        observe(future, self._bell.ring)
+        pending = self._feeder.pending
+        if pending is not IDLE:
+            observe(pending, self._bell.ring)
         while self._goes_on():
             await self._attend()
-            if self._feeder.pending is not future or future.done():
+            if self._feeder.pending is not pending or self._feeder.ready:
                 return
             if self._goes_on() and not self._ping_due:
                 self._parked = True
@@ -244,13 +243,16 @@ class Pump:
                 finally:
                     self._parked = False
 
-    def take(self, frames: Frames) -> bool:
-        """Write frames at once if nothing else is to be done; whether they were taken. No part of the task runs."""
-        if not self._parked or self._ping_due or self._reason is not None or not self._writer.write_now(frames.frame):
-            return False
-        self._events += frames.events
-        metrics.stream_sent(frames.events, len(frames.frame))
-        return True
+    def on_news(self, frames: Frames | None) -> bool:
+        """Called by a source of frames that had nothing. If all that is left to do is to write, it is done here."""
+        idle = self._parked and self._feeder.pending is IDLE and self._reason is None and not self._ping_due
+        if idle and frames is not None and self._writer.write_now(frames.frame):
+            self._events += frames.events
+            metrics.stream_sent(frames.events, len(frames.frame))
+            return True
+        self._feeder.resume()
+        self._bell.ring()
+        return False
 
     async def _give_way(self) -> None:
         """Let the event loop turn once, though the source is ready."""

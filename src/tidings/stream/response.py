@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from tidings.events import ItemEncoder, StreamItems, yields
 from tidings.stream.ending import Ending
+from tidings.stream.feeder import Feeder
+from tidings.stream.frame_feeder import FrameFeeder
 from tidings.stream.pump import Limits, Pump
 from tidings.stream.source import check_content, endpoint_generator, open_source
 from tidings.stream.threaded import ThreadedSource, ThreadLimitReached
@@ -168,11 +170,12 @@ class EventSourceResponse(Response):
     async def _prepare(self, source: AsyncIterator[Any], scope: Scope, receive: Receive, send: Send) -> Pump:
         """Make the pump; the source is closed if that fails."""
         if isinstance(source, FrameSource):
-            # It has begun, so there is no status to wait for. Its events are counted one by one only if that matters.
-            limits = replace(self._limits(), start_delay=0)
-            items = source.joined() if self.max_events is None else source
-            pump = Pump(items, _encode_anything, self._head(), limits, receive, send, source.position_frame)
-            source.divert(pump.take)
+            limits = replace(self._limits(), start_delay=0)  # it has begun: there is no status to wait for
+            # Only if events are to be counted are they taken one by one.
+            one_by_one = self.max_events is not None
+            feeder = Feeder(source, _encode_anything, self.max_events) if one_by_one else FrameFeeder(source)
+            pump = Pump(feeder, self._head(), limits, receive, send, source.position_frame)
+            source.listen(pump.on_news)
             return pump
         try:
             encode = _encoder_of(scope.get("route"))
@@ -183,7 +186,8 @@ class EventSourceResponse(Response):
             if isinstance(error, ThreadLimitReached):
                 raise HTTPException(503, "Too many streams, try again later.", {"retry-after": "5"}) from None
             raise
-        return Pump(source, encode, self._head(), self._limits(), receive, send)
+        feeder = Feeder(source, encode, self.max_events)
+        return Pump(feeder, self._head(), self._limits(), receive, send)
 
     def _limits(self) -> Limits:
         return Limits(

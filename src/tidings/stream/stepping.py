@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = ["AT_YIELD", "ONE_TURN", "Bell", "abandon", "observe"]
+__all__ = ["AT_YIELD", "IDLE", "ONE_TURN", "Bell", "abandon", "observe"]
 
 
 class _Marker:
@@ -16,6 +16,9 @@ class _Marker:
 
 AT_YIELD: Final = _Marker()
 """Nothing: the source stands at its `yield`."""
+
+IDLE: Final = _Marker()
+"""A call: nothing is suspended."""
 
 ONE_TURN: Final = _Marker()
 """One turn of the event loop, as in `sleep(0)`."""

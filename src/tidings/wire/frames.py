@@ -33,15 +33,21 @@ class FrameSource(AsyncIterator[Any]):
     async def open(self) -> bool:
         """Begin. False if nothing follows and nothing ever will: so the client isn't to come back."""
 
+    @property
     @abstractmethod
-    def joined(self) -> AsyncIterator[Frames]:
-        """What the source gives, as much at a time as there is."""
+    def ended(self) -> bool:
+        """Whether nothing follows."""
 
     @abstractmethod
-    def divert(self, take: Callable[[Frames], bool] | None) -> None:
-        """Offer `take` what comes while whoever iterates `joined` waits for it; None: no more.
+    async def ready_frames(self) -> Frames | None:
+        """What there is, joined; None if there is nothing now."""
 
-        It returns whether it has taken the frames. What it takes doesn't come out of the iterator.
+    @abstractmethod
+    def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
+        """From now on call `on_news` when there is something after `ready_frames` had nothing.
+
+        It is called on the event loop, outside of every task: with frames, if some are ready; True if it has taken
+        them. Otherwise `ready_frames` has to be called for them.
         """
 
     @abstractmethod

@@ -1,0 +1,50 @@
+"""The tables of a log, version by version."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MIGRATIONS"]
+
+_FIRST: Final = (
+    # One row. `at` is the time of the newest entry, `forgotten` the mark of all channels that have no row.
+    """
+    CREATE TABLE log (
+        epoch TEXT NOT NULL,
+        newest INTEGER NOT NULL,
+        at REAL NOT NULL,
+        forgotten INTEGER NOT NULL
+    )
+    """,
+    # `at` is the time of the channel's newest entry, `trimmed` its newest event that was dropped, `events` how many are
+    # stored.
+    """
+    CREATE TABLE channels (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        at REAL NOT NULL,
+        trimmed INTEGER NOT NULL,
+        finished INTEGER NOT NULL,
+        events INTEGER NOT NULL
+    )
+    """,
+    # The frame stands last: what reads the other columns doesn't go through its pages.
+    """
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY,
+        channel INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        at REAL NOT NULL,
+        frame BLOB NOT NULL
+    )
+    """,
+    # Kind 3 is FINISH, which is fed but never shown or counted. An index ends with the sequence by itself.
+    "CREATE INDEX events_by_channel ON events (channel) WHERE kind <> 3",
+    "CREATE INDEX finishes_by_channel ON events (channel) WHERE kind = 3",
+    "CREATE INDEX empty_channels_by_age ON channels (at) WHERE events = 0",
+    # Eight random bytes: two logs never have the same epoch.
+    "INSERT INTO log VALUES (lower(hex(randomblob(8))), 0, 0, 0)",
+)
+
+MIGRATIONS: Final = (_FIRST,)
+"""The statements that lead from each version to the next; the version is how many have run."""

@@ -1,0 +1,46 @@
+"""Feeds a stream from a source of frames, and keeps nothing suspended while that has nothing."""
+
+from __future__ import annotations
+
+import time
+from operator import attrgetter
+
+from tidings.stream.feeder import Feeder, batch_is_full
+from tidings.stream.stepping import IDLE
+from tidings.wire.frames import FrameSource
+
+__all__ = ["FrameFeeder"]
+
+
+class FrameFeeder(Feeder):
+    """The source's side of a stream of frames.
+
+    A source of items waits in a coroutine of its own. This one calls when it has something, so nothing has to wait for
+    it: most of many streams are silent most of the time, and that is what each of them costs.
+    """
+
+    __slots__ = ("_frame_source", "_over")
+
+    def __init__(self, source: FrameSource) -> None:
+        self._frame_source = source
+        self._over = False  # the steps are, but the source hasn't ended
+        super().__init__(source, attrgetter("frame"), None)
+
+    def advance(self, error: BaseException | None = None) -> None:
+        if self._over:
+            self._over = False
+            self.steps = self._feed()
+        super().advance(error)
+
+    async def _feed(self) -> None:
+        while (frames := await self._frame_source.ready_frames()) is not None:
+            self.add(frames.frame, frames.events)
+            if self._room <= 0 or time.perf_counter() >= self._deadline:
+                await batch_is_full()
+
+    def _end(self, error: BaseException | None) -> None:
+        if error is None and not self._frame_source.ended:
+            self._over = True
+            self.pending = IDLE
+        else:
+            super()._end(error)
