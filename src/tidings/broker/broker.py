@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from tidings.broker import metrics
 from tidings.broker.draft import check_channel, draft_of
@@ -19,11 +19,16 @@ from tidings.broker.resume import check_last_event_id
 from tidings.broker.storage import Retention
 from tidings.broker.subscription import Filter, Subscription
 from tidings.broker.url import make_storage
-from tidings.errors import BrokerClosed
+from tidings.errors import BrokerClosed, PublishError
 
 __all__ = ["Broker"]
 
+T = TypeVar("T")
+
 _MAX_EVENT_SIZE: Final = 16 << 20
+
+_LOOP_SECONDS: Final = 5.0
+"""How long a busy event loop may keep another thread waiting."""
 
 
 class Broker:
@@ -36,13 +41,15 @@ class Broker:
         url: where the log is: `memory://`, in this object; `sqlite:///events.db`, in a file (`sqlite:////var/lib/…`
             with an absolute path), for all processes of a machine. `?synchronous=FULL` has SQLite wait for the disk at
             each commit, so that a power cut loses nothing either.
-        history: events kept of each channel. None: all, within `max_age`.
-        max_age: seconds after which an event is not shown any more. None: never.
+        history: events kept of each channel.
+        max_age: seconds after which an event is not shown any more.
         forget_after: seconds without an event after which a channel's marks are forgotten: who comes back to it later,
             with an id from before, is reset.
         namespace: separates the channels of several brokers in one Redis; with the other storages it says nothing.
         publish_timeout: seconds after which a publish, or the opening of a subscription for a response, is given up.
         max_event_size: bytes that an event may have as it is sent.
+
+    None lifts a bound.
 
     Raises:
         TypeError, ValueError: an argument can't be used; the message names it.
@@ -54,13 +61,13 @@ class Broker:
         *,
         history: int | None = 1_000,
         max_age: float | None = 3_600.0,
-        forget_after: float = 86_400.0,
+        forget_after: float | None = 86_400.0,
         namespace: str = "tidings",
-        publish_timeout: float = 5.0,
-        max_event_size: int = _MAX_EVENT_SIZE,
+        publish_timeout: float | None = 5.0,
+        max_event_size: int | None = _MAX_EVENT_SIZE,
     ) -> None:
-        _check_count("history", history, least=0, or_none=True)
-        _check_seconds("max_age", max_age, or_none=True)
+        _check_count("history", history, least=0)
+        _check_seconds("max_age", max_age)
         _check_seconds("forget_after", forget_after)
         _check_seconds("publish_timeout", publish_timeout)
         _check_count("max_event_size", max_event_size, least=1)
@@ -89,7 +96,7 @@ class Broker:
         try:
             log = Log(self._storage.listen, self._storage.unlisten)
             await self._storage.open(log)
-            self._open = OpenBroker(self._storage, log)
+            self._open = OpenBroker(self._storage, log, self._timeout)
         finally:
             self._opening = False
         return self
@@ -142,28 +149,12 @@ class Broker:
         check_channel(channel)
         draft = draft_of(data, event=event, raw_data=raw_data)
         size = len(draft.head) + len(draft.tail)
-        if size > self._max_event_size:
+        if self._max_event_size is not None and size > self._max_event_size:
             raise ValueError(f"the event has {size} bytes, more than max_event_size={self._max_event_size}")
         sequence = await opened.storage.append(channel, draft)
         metrics.event_published()
         await opened.log.give_way()
         return event_id(opened.storage.epoch, sequence)
-
-    def publish_sync(
-        self, channel: str, data: Any = None, *, event: str | None = None, raw_data: str | None = None
-    ) -> str:
-        """`publish`, for a sync endpoint, or any other thread than that of the event loop.
-
-        Raises:
-            RuntimeError: this is the event loop's own thread, which it would block for ever: `await broker.publish()`.
-        """
-        loop = self._opened().log.loop
-        if _is_running_here(loop):
-            raise RuntimeError("publish_sync() would block the event loop: use `await broker.publish()` here")
-        publishing: Future[str] = asyncio.run_coroutine_threadsafe(
-            self.publish(channel, data, event=event, raw_data=raw_data), loop
-        )
-        return publishing.result()
 
     async def finish(self, channel: str) -> None:
         """Say that nothing follows in this channel: its subscribers end after the last event.
@@ -173,11 +164,45 @@ class Broker:
 
         Raises:
             BrokerClosed: the broker is not open.
-            PublishError: the channel may or may not be finished.
+            PublishError: after `publish_timeout` at the latest; the channel may or may not be finished.
         """
         opened = self._opened()
         check_channel(channel)
         await opened.storage.finish(channel)
+
+    # From other threads than that of the event loop, sync endpoints among them.
+
+    def publish_sync(
+        self, channel: str, data: Any = None, *, event: str | None = None, raw_data: str | None = None
+    ) -> str:
+        """`publish`, from a sync endpoint or any other thread than that of the event loop.
+
+        Raises:
+            RuntimeError: this is the event loop's own thread, which it would block: `await broker.publish()`.
+        """
+        return self._call_from_thread(lambda: self.publish(channel, data, event=event, raw_data=raw_data))
+
+    def finish_sync(self, channel: str) -> None:
+        """`finish`, from a sync endpoint or any other thread than that of the event loop.
+
+        Raises:
+            RuntimeError: this is the event loop's own thread, which it would block: `await broker.finish()`.
+        """
+        self._call_from_thread(lambda: self.finish(channel))
+
+    def _call_from_thread(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        loop = self._opened().log.loop
+        if _is_running_here(loop):
+            raise RuntimeError("this would block the event loop: use `await broker.publish()` or `.finish()` here")
+        called = asyncio.run_coroutine_threadsafe(call(), loop)
+        try:
+            # The call keeps to the timeout by itself, as long as its event loop turns.
+            return called.result(None if self._timeout is None else self._timeout + _LOOP_SECONDS)
+        except TimeoutError:
+            called.cancel()
+            raise PublishError("the event loop didn't answer: the event may or may not be stored") from None
+        except CancelledError:
+            raise PublishError("the event loop was closed: the event may or may not be stored") from None
 
     # -- subscribing --------------------------------------------------------------------------------------------------
 
@@ -210,19 +235,19 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _check_count(name: str, value: Any, *, least: int, or_none: bool = False) -> None:
-    if value is None and or_none:
+def _check_count(name: str, value: Any, *, least: int) -> None:
+    if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"'{name}' must be an int{' or None' if or_none else ''}, not {value!r}")
+        raise TypeError(f"'{name}' must be an int or None, not {value!r}")
     if value < least:
         raise ValueError(f"'{name}' must be at least {least}, not {value!r}")
 
 
-def _check_seconds(name: str, value: Any, *, or_none: bool = False) -> None:
-    if value is None and or_none:
+def _check_seconds(name: str, value: Any) -> None:
+    if value is None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"'{name}' must be seconds{' or None' if or_none else ''}, not {value!r}")
+        raise TypeError(f"'{name}' must be seconds or None, not {value!r}")
     if not 0 < value < math.inf:
         raise ValueError(f"'{name}' must be a positive number of seconds, not {value!r}")

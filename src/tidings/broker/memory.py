@@ -154,8 +154,9 @@ class MemoryStorage(Storage):
                 self._expire(state)
                 state.window = Window()
                 self._quiet[name] = state
-        for name in _due(self._quiet, now - self._retention.forget_after):
-            self._forgotten = max(self._forgotten, self._quiet.pop(name).trimmed)
+        if self._retention.forget_after is not None:
+            for name in _due(self._quiet, now - self._retention.forget_after):
+                self._forgotten = max(self._forgotten, self._quiet.pop(name).trimmed)
         self._plan_sweep()
 
 

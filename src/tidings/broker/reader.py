@@ -12,6 +12,7 @@ from tidings.broker.entry import NEVER, event_id
 from tidings.broker.log import BEHIND, Batch, Log, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
+from tidings.errors import StorageError
 
 __all__ = ["OpenBroker", "Reader"]
 
@@ -22,6 +23,8 @@ class OpenBroker:
 
     storage: Storage
     log: Log
+    timeout: float | None
+    """Seconds that a response waits for the storage when it opens a subscription."""
 
 
 class Reader:
@@ -197,7 +200,13 @@ class Reader:
 
     async def _read_storage(self) -> None:
         self._recheck = False
-        page = await self._storage.read(self._key, self._position)
+        try:
+            page = await self._storage.read(self._key, self._position)
+        except StorageError:
+            if not self._log.closed:
+                raise
+            self._ends = True  # the broker was closed meanwhile, which is no error
+            return
         if self._view is not None:
             last_id = None if self.last is None else event_id(self.epoch, self.last)
             self._take(page, was_missed(self._position, page), last_id)

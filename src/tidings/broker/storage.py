@@ -32,7 +32,7 @@ class Retention:
     """The newest events; a storage may keep a few more, and shows none of them."""
     max_age: float | None
     """Seconds; an older event is not shown."""
-    forget_after: float
+    forget_after: float | None
     """Seconds without an event after which a channel's marks fold into one of the namespace."""
 
 

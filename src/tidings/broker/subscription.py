@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -88,6 +89,7 @@ class Subscription(FrameSource):
         "__weakref__",
         "_channels",
         "_entries",
+        "_failure",
         "_find_broker",
         "_last_event_id",
         "_passed",
@@ -112,6 +114,7 @@ class Subscription(FrameSource):
         self._reader: Reader | None = None  # once it has begun
         self._entries: Iterator[Entry] = iter(())  # read, to be given one by one
         self._told: int | None = None  # the position that the subscriber knows of
+        self._failure: Exception | None = None  # of the filter, to be raised
         self._passed = 0  # everything up to here was given, or left out by the filter
 
     # -- one by one ---------------------------------------------------------------------------------------------------
@@ -164,8 +167,9 @@ class Subscription(FrameSource):
         if self._used:
             raise RuntimeError("a subscription is used once: call broker.subscribe() for each response")
         try:
-            await self._begin()
-        except StorageError as error:
+            async with asyncio.timeout(self._find_broker().timeout):
+                await self._begin()
+        except (StorageError, TimeoutError) as error:
             headers = {"retry-after": _RETRY_AFTER_SECONDS}
             raise HTTPException(503, "The log can't be read, try again later.", headers) from error
         return not self.ended
@@ -182,10 +186,12 @@ class Subscription(FrameSource):
             if self._where is None:
                 return batch
             self._passed = batch.position
-            passed = [entry for entry in batch.entries if self._passes(DeliveredEvent(entry, reader.epoch))]
+            passed = self._passing(batch.entries, reader.epoch)
             if passed:
                 self._told = passed[-1].sequence
                 return Frames(b"".join([entry.frame for entry in passed]), len(passed))
+        if self._failure is not None:
+            raise self._failure
         return None
 
     def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
@@ -228,6 +234,20 @@ class Subscription(FrameSource):
         self._entries = iter(())
         if self._reader is not None:
             self._reader.leave()
+
+    def _passing(self, entries: Iterable[Entry], epoch: str) -> list[Entry]:
+        """Those that the filter lets through; what stands before one at which it raises is sent before it is raised."""
+        passed = []
+        for entry in entries:
+            try:
+                if self._passes(DeliveredEvent(entry, epoch)):
+                    passed.append(entry)
+            except Exception as error:
+                if not passed:
+                    raise
+                self._failure = error
+                break
+        return passed
 
     def _passes(self, event: DeliveredEvent) -> bool:
         if self._where is None or event.control:

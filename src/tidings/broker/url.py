@@ -13,13 +13,13 @@ __all__ = ["make_storage"]
 _FORMS = "memory://, sqlite:///events.db (a relative path) or sqlite:////var/lib/events.db (an absolute one)"
 
 
-def make_storage(url: str, retention: Retention, timeout: float) -> Storage:
+def make_storage(url: str, retention: Retention, timeout: float | None) -> Storage:
     """The storage that a URL names; nothing is opened.
 
     Args:
         url: as `Broker` takes it.
         retention: what the storage is to keep.
-        timeout: seconds after which it gives an append up.
+        timeout: seconds after which it gives an append up; None: never.
 
     Raises:
         TypeError: `url` is no `str`.
@@ -44,7 +44,9 @@ def make_storage(url: str, retention: Retention, timeout: float) -> Storage:
             raise ValueError(f"'url' must be {_FORMS}, not {url!r}")
 
 
-def _sqlite(url: str, host: str, path: str, options: dict[str, str], retention: Retention, timeout: float) -> Storage:
+def _sqlite(
+    url: str, host: str, path: str, options: dict[str, str], retention: Retention, timeout: float | None
+) -> Storage:
     from tidings.broker.sqlite import SQLiteStorage  # noqa: PLC0415 - so that memory:// needs no database
 
     _refuse(url, bool(host), f"two slashes and a host: write sqlite:///{host}{path}")
