@@ -222,9 +222,8 @@ class Subscription(FrameSource):
 
     async def _begin(self) -> None:
         self._used = True
-        reader = Reader(self._find_broker(), self._channels, self._last_event_id)
+        self._reader = reader = Reader(self._find_broker(), self._channels, self._last_event_id)
         await reader.begin()
-        self._reader = reader
         self._told = reader.last
         self._passed = reader.position
         if reader.ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from tidings.broker.memory import MemoryStorage
 from tidings.broker.storage import Retention, Storage
@@ -27,37 +27,35 @@ def make_storage(url: str, retention: Retention, timeout: float | None) -> Stora
     """
     if not isinstance(url, str):
         raise TypeError(f"'url' must be a str, not {type(url).__name__}: {_FORMS}")
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise ValueError(f"'url' is none: {error}") from error
-    match parts.scheme:
-        case "memory":
-            _refuse(
-                url, bool(parts.netloc or parts.path or options or parts.fragment), "memory:// has nothing behind it"
-            )
-            return MemoryStorage(retention)
-        case "sqlite":
-            return _sqlite(url, parts.netloc, unquote(parts.path), options, retention, timeout)
-        case _:
-            raise ValueError(f"'url' must be {_FORMS}, not {url!r}")
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "memory":
+        _refuse(url, "memory:// has nothing behind it", rest)
+        return MemoryStorage(retention)
+    if separator and scheme == "sqlite":
+        return _sqlite(url, rest, retention, timeout)
+    raise ValueError(f"'url' must be {_FORMS}, not {url!r}")
 
 
-def _sqlite(
-    url: str, host: str, path: str, options: dict[str, str], retention: Retention, timeout: float | None
-) -> Storage:
+def _sqlite(url: str, rest: str, retention: Retention, timeout: float | None) -> Storage:
     from tidings.broker.sqlite import SQLiteStorage  # noqa: PLC0415 - so that memory:// needs no database
 
-    _refuse(url, bool(host), f"two slashes and a host: write sqlite:///{host}{path}")
-    _refuse(url, path in {"", "/"}, "sqlite:/// needs the path of a file")
-    _refuse(url, path == "/:memory:", "a database in memory can't be shared by connections: use memory://")
+    location, _, query = rest.partition("?")
+    slash, path = location[:1], unquote(location[1:])
+    _refuse(url, f"between the slashes would be a host: write sqlite:///{location}", slash != "/" and location)
+    _refuse(url, "sqlite:/// needs the path of a file", not path.strip("/"))
+    _refuse(url, "'#' in a path is written %23", "#" in rest)
+    _refuse(url, "a path can't hold a null character", "\0" in path)
+    _refuse(url, "each connection would have a database of its own: use memory://", path == ":memory:")
+    try:
+        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except ValueError as error:
+        raise ValueError(f"'url' {url!r} can't be used: {error}") from error
     synchronous = options.pop("synchronous", "NORMAL").upper()
-    _refuse(url, synchronous not in {"NORMAL", "FULL"}, "synchronous must be NORMAL or FULL")
-    _refuse(url, bool(options), f"unknown: {', '.join(options)}; there is synchronous")
-    return SQLiteStorage(Path(path.removeprefix("/")), retention, synchronous=synchronous, timeout=timeout)
+    _refuse(url, "synchronous must be NORMAL or FULL", synchronous not in {"NORMAL", "FULL"})
+    _refuse(url, f"{', '.join(options)} is no option; synchronous is", options)
+    return SQLiteStorage(Path(path), retention, synchronous=synchronous, timeout=timeout)
 
 
-def _refuse(url: str, wrong: bool, why: str) -> None:
+def _refuse(url: str, why: str, wrong: object) -> None:
     if wrong:
         raise ValueError(f"'url' {url!r} can't be used: {why}")
