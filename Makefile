@@ -27,6 +27,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev
+	-tools/system-packages nginx:nginx-light /usr/lib/nginx/modules/ngx_nchan_module.so:libnginx-mod-nchan
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:

@@ -5,28 +5,22 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import distribution_version
 from benchmarks.peers import PEERS
-from benchmarks.results import FAIR_SHARE, TARGETS, Results
+from benchmarks.results import TARGETS, Results
 from benchmarks.sizes import Sizes
 from benchmarks.workloads import WORKLOADS, Workload
 
 SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio")
 
 
-def distribution_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def versions(peers: Sequence[str]) -> dict[str, str]:
-    names = dict.fromkeys([*(PEERS[key].distribution for key in peers), *SHARED])
-    return {"python": platform.python_version(), **{name: distribution_version(name) for name in names}}
+    own = {key: PEERS[key].installed_version() for key in peers}
+    shared = {name: distribution_version(name) for name in SHARED if name not in own}
+    return {"python": platform.python_version(), **own, **shared}
 
 
 def processor_name() -> str:
@@ -72,55 +66,57 @@ def compared(workload: Workload, peer: str, results: Results) -> str:
 
 def workload_table(workload: Workload, peers: Sequence[str], results: Results) -> list[str]:
     main = next(iter(workload.figures))
-    rows = []
-    for peer in peers:
-        values = results.values(workload.key, peer, main)
-        if not values:
-            continue
-        medians = [form.format(results.median(workload.key, peer, figure)) for figure, form in workload.figures.items()]
-        rows.append(
-            [
-                PEERS[peer].title,
-                *medians,
-                spread(values, workload.figures[main]),
-                compared(workload, peer, results),
-            ]
-        )
-    if not rows:
+    measured = [peer for peer in peers if results.values(workload.key, peer, main)]
+    if not measured:
         return []
-    return table(["peer", *workload.figures, f"{main}, min to max", "tidings is x better"], rows)
+    rows = [["peer", *workload.figures, f"{main}, min to max"]]
+    for peer in measured:
+        medians = [form.format(results.median(workload.key, peer, figure)) for figure, form in workload.figures.items()]
+        values = results.values(workload.key, peer, main)
+        rows.append([PEERS[peer].title, *medians, spread(values, workload.figures[main])])
+    if len(measured) > 1:
+        column = ["tidings is x better", *(compared(workload, peer, results) for peer in measured)]
+        rows = [[*row, cell] for row, cell in zip(rows, column, strict=True)]
+    return table(rows[0], rows[1:])
 
 
-def contention(peers: Sequence[str], results: Results) -> list[str]:
-    """What to make of a throughput that was measured on a busy machine."""
-    samples = [sample for sample in results.samples if sample.workload == "throughput"]
+def contention(workload: Workload, peers: Sequence[str], results: Results) -> list[str]:
+    """What to make of figures that were measured on a busy machine."""
+    samples = [sample for sample in results.samples if sample.workload == workload.key]
     contended = [sample for sample in samples if sample.contended]
     if not contended:
         return []
     note = (
-        f"Something else is at work on this machine: in {len(contended)} of {len(samples)} throughput runs the server "
-        f"had less than {FAIR_SHARE:.0%} of its processor. They are left out of the medians of a peer that has others."
+        f"Something else is at work on this machine: {len(contended)} of {len(samples)} runs of {workload.key} had "
+        f"less than {workload.fair_share:.0%} of a processor ({workload.busy}). They are left out of the medians of a "
+        "peer that has others."
     )
-    own = results.median("throughput", "tidings", "cpu_us_per_event")
-    others = {peer: results.median("throughput", peer, "cpu_us_per_event") for peer in peers if peer != "tidings"}
-    ratios = [f"{other / own:.1f} x {PEERS[peer].title}" for peer, other in others.items() if own and other]
-    if ratios:
-        note += f" By processor time an event, which suffers less, tidings is {', '.join(ratios)}."
+    cost = next((figure for figure in workload.figures if figure.startswith("cpu_us_per_")), None)
+    own = cost and results.median(workload.key, "tidings", cost)
+    if cost and own:
+        others = {peer: results.median(workload.key, peer, cost) for peer in peers if peer != "tidings"}
+        ratios = [f"{other / own:.1f} x {PEERS[peer].title}" for peer, other in others.items() if other]
+        if ratios:
+            note += f" By {cost}, which suffers less, tidings is {', '.join(ratios)}."
     return [note, ""]
 
 
-def targets_table(results: Results) -> list[str]:
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def targets_table(workloads: Sequence[str], results: Results) -> list[str]:
     rows = []
     for target in TARGETS:
-        value = target.value(results)
-        if value is not None:
+        if target.workload in workloads:
+            value = target.value(results)
             sign = ">=" if target.at_least else "<="
             rows.append(
                 [
                     target.text,
-                    f"{value:.2f}",
-                    f"{sign} {target.must:g}",
-                    f"{sign} {target.aim:g}",
+                    "-" if value is None else number(value),
+                    f"{sign} {number(target.must)}",
+                    f"{sign} {number(target.aim)}",
                     target.verdict(value, results),
                 ]
             )
@@ -128,16 +124,17 @@ def targets_table(results: Results) -> list[str]:
 
 
 def text(results: Results, workloads: Sequence[str], peers: Sequence[str], sizes: Sizes, rounds: int) -> str:
-    out = [f"Medians of {rounds} rounds. {machine()}.", ""]
+    out = [f"Medians of {rounds} round{'s' if rounds > 1 else ''}. {machine()}.", ""]
     out += [", ".join(f"{name} {number}" for name, number in versions(peers).items()) + ".", ""]
     for key in workloads:
         lines = workload_table(WORKLOADS[key], peers, results)
         if lines:
             out += [f"## {key}: {WORKLOADS[key].title.format(sizes=sizes)}", "", *lines, ""]
-    out += contention(peers, results)
-    verdicts = targets_table(results)
+        out += contention(WORKLOADS[key], peers, results)
+    verdicts = targets_table(workloads, results)
     if verdicts:
         out += ["## targets", "", *verdicts, ""]
+    out += [f"Not measured: {PEERS[peer].title}. {what}" for peer, what in results.missing.items()]
     out += [f"FAILED: {failure}" for failure in results.failures]
     return "\n".join(out).rstrip()
 
@@ -146,8 +143,7 @@ def as_json(results: Results, peers: Sequence[str], sizes: Sizes, rounds: int) -
     targets: list[dict[str, Any]] = []
     for target in TARGETS:
         value = target.value(results)
-        verdict = "not measured" if value is None else target.verdict(value, results)
-        targets.append({**asdict(target), "value": value, "verdict": verdict})
+        targets.append({**asdict(target), "value": value, "verdict": target.verdict(value, results)})
     medians = {
         workload.key: {
             peer: {figure: results.median(workload.key, peer, figure) for figure in workload.figures}
@@ -166,6 +162,7 @@ def as_json(results: Results, peers: Sequence[str], sizes: Sizes, rounds: int) -
             "targets": targets,
             "samples": [asdict(sample) for sample in results.samples],
             "failures": results.failures,
+            "missing": results.missing,
         },
         indent=2,
     )

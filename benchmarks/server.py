@@ -1,23 +1,20 @@
-"""One uvicorn process at a time, pinned to a processor of its own."""
+"""The servers that are measured: processes pinned to a processor of their own."""
 
 import os
 import resource
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from benchmarks.peers import Peer
+from benchmarks.command import Command
 
-ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 SETTLE_TIMEOUT = 20.0
@@ -67,12 +64,16 @@ class Server:
     def __post_init__(self) -> None:
         self.info = psutil.Process(self.process.pid)
 
+    def processes(self) -> list[psutil.Process]:
+        """The one that was started, and its workers."""
+        return [self.info, *self.info.children(recursive=True)]
+
     def rss(self) -> int:
-        return int(self.info.memory_info().rss)
+        return sum(process.memory_info().rss for process in self.processes())
 
     def cpu(self) -> float:
-        times = self.info.cpu_times()
-        return float(times.user + times.system)
+        times = [process.cpu_times() for process in self.processes()]
+        return float(sum(each.user + each.system for each in times))
 
     def settle(self) -> None:
         """Wait until the server has nothing left to do, so that no measurement reads a moment of change."""
@@ -103,33 +104,29 @@ class Server:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # It leads a session of its own: this ends workers, too, whom it left behind.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @contextmanager
-def serving(peer: Peer, processor: int | None) -> Iterator[Server]:
+def serving(command: Command, processor: int | None, folder: Path) -> Iterator[Server]:
+    """Start a server in a folder, which it may share with others that are to share their files."""
     port = free_port()
-    command = [
-        sys.executable, "-m", "uvicorn", peer.app, "--host", "127.0.0.1", "--port", str(port),
-        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
-        "--backlog", "4096", "--timeout-graceful-shutdown", "1",
-    ]  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder:
-        log = Path(folder, "server.log")
-        with log.open("wb") as sink:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink, start_new_session=True)
-        server = Server(port, process, log)
-        try:
-            # Before its first thread starts, so that all of them inherit it.
-            pin(process.pid, processor)
-            server.wait_until_up()
-            server.settle()
-            yield server
-            if process.poll() is not None:
-                raise server.failed(f"the server exited with {process.returncode} while it was measured")
-        finally:
-            server.stop()
+    log = folder / f"server-{port}.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command(port, folder), cwd=folder, stdout=sink, stderr=sink, start_new_session=True)
+    server = Server(port, process, log)
+    try:
+        # Before its first thread or worker starts, so that all of them inherit it.
+        pin(process.pid, processor)
+        server.wait_until_up()
+        server.settle()
+        yield server
+        if process.poll() is not None:
+            raise server.failed(f"the server exited with {process.returncode} while it was measured")
+    finally:
+        server.stop()

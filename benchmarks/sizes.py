@@ -8,14 +8,31 @@ class Sizes:
     items: int
     """Events of one stream in `throughput`."""
     streaming_seconds: float
-    """`throughput` repeats its stream until it has run this long: no peer is judged by an instant."""
+    """`throughput` and `replay` repeat their stream until they have run this long: nothing is judged by an instant."""
     ticks: int
     tick_interval: float
     """Seconds between two items in `latency`: long enough that each comes alone."""
     idle_streams: int
-    """Held open in `memory`."""
+    """Held open in `memory` and `channel_memory`."""
     counted_streams: int
     """Held open in `tasks`."""
+    subscribers: int
+    """Of one channel, in `fanout` and `fanout_latency`."""
+    burst_share: float
+    """Of the events that a peer is given in `fanout`, `Peer.burst`."""
+    paced: int
+    pace: float
+    """Events in `fanout_latency`, and how many of them a second."""
+    publishes: int
+    publishers: int
+    """Events that are stored in `publish`, and who publishes them at once."""
+    replayed: int
+    """Retained events in `replay`."""
+    wakeups: int
+    wakeup_pace: float
+    """Events in `wakeup`, and how many of them a second: nothing a storage may poll at is a multiple of it."""
+    meaningful: bool
+    """Whether runs last long enough that processor time, counted in hundredths of a second, says who had how much."""
 
 
 FULL = Sizes(
@@ -25,6 +42,33 @@ FULL = Sizes(
     tick_interval=0.002,
     idle_streams=3_000,
     counted_streams=100,
+    subscribers=1_000,
+    burst_share=1.0,
+    paced=100,
+    pace=20.0,
+    publishes=20_000,
+    publishers=16,
+    replayed=10_000,
+    wakeups=100,
+    wakeup_pace=17.3,
+    meaningful=True,
 )
 # Shows that everything runs, in seconds; its figures mean little.
-QUICK = Sizes(items=5_000, streaming_seconds=0.3, ticks=100, tick_interval=0.002, idle_streams=200, counted_streams=20)
+QUICK = Sizes(
+    items=5_000,
+    streaming_seconds=0.3,
+    ticks=100,
+    tick_interval=0.002,
+    idle_streams=200,
+    counted_streams=20,
+    subscribers=100,
+    burst_share=0.1,
+    paced=20,
+    pace=20.0,
+    publishes=1_000,
+    publishers=16,
+    replayed=1_000,
+    wakeups=10,
+    wakeup_pace=17.3,
+    meaningful=False,
+)

@@ -1,7 +1,7 @@
-"""The traffic every peer carries: price quotes, as a market-data feed sends them.
+"""The traffic every peer carries: price quotes and trades, as a market-data feed sends them.
 
-The generators below are complete endpoints. The typed peers register these very functions, so they differ in
-the response class and in nothing else.
+The generators of quotes are complete endpoints. The typed peers register these very functions, so they differ in
+the response class and in nothing else. Trades are what is published to a channel.
 """
 
 import asyncio
@@ -23,11 +23,33 @@ class Quote(BaseModel):
     at: int
 
 
+class Trade(BaseModel):
+    """One trade, in about 100 bytes of JSON. `sequence` and `at` as with a quote; `at` is just before its publish."""
+
+    sequence: int
+    symbol: str
+    price: float
+    volume: int
+    venue: str
+    at: int
+
+
 def quote(sequence: int) -> Quote:
     return Quote(
         sequence=sequence,
         symbol=SYMBOLS[sequence % 8],
         price=100.0 + sequence % 400 * 0.25,
+        at=time.monotonic_ns(),
+    )
+
+
+def trade(sequence: int) -> Trade:
+    return Trade(
+        sequence=sequence,
+        symbol=SYMBOLS[sequence % 8],
+        price=100.0 + sequence % 400 * 0.25,
+        volume=100 + sequence % 50,
+        venue="XSTO",
         at=time.monotonic_ns(),
     )
 
@@ -53,3 +75,11 @@ async def idle() -> AsyncIterable[Quote]:
 
 async def tasks() -> dict[str, int]:
     return {"tasks": len(asyncio.all_tasks())}
+
+
+async def trades(n: int, rate: float) -> AsyncIterable[Trade]:
+    """So many a second; 0: as fast as the publisher takes them, with one turn of the event loop in between."""
+    start = time.monotonic()
+    for sequence in range(n):
+        await asyncio.sleep(max(0.0, start + sequence / rate - time.monotonic()) if rate else 0)
+        yield trade(sequence)

@@ -1,0 +1,31 @@
+"""How servers are started, and what version they are."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Command = Callable[[int, Path], list[str]]
+"""Of the port to listen on, and a folder that the server has for itself: the words of a command line."""
+
+
+def uvicorn(app: str) -> Command:
+    """One worker, with what `uvicorn[standard]` brings."""
+
+    def command(port: int, _: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "uvicorn", app, "--app-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(port),
+            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+            "--backlog", "4096", "--timeout-graceful-shutdown", "1",
+        ]  # fmt: skip
+
+    return command
+
+
+def distribution_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,40 @@
+"""Channels with sse-starlette and the tutorials' connection manager; again on Starlette itself, and with JSON that is
+made once for all connections, which both favour it."""
+
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from benchmarks import traffic
+from benchmarks.peers.manager import ConnectionManager
+
+manager: ConnectionManager[str] = ConnectionManager()
+
+
+async def subscribe(request: Request) -> EventSourceResponse:
+    channel = request.query_params["channel"]
+
+    async def source() -> AsyncIterator[ServerSentEvent]:
+        queue = manager.connect(channel)
+        try:
+            while True:
+                yield ServerSentEvent(data=await queue.get())
+        finally:
+            manager.disconnect(channel, queue)
+
+    return EventSourceResponse(source())
+
+
+async def publish(request: Request) -> JSONResponse:
+    channel = request.query_params["channel"]
+    n, rate = int(request.query_params["n"]), float(request.query_params["rate"])
+    async for trade in traffic.trades(n, rate):
+        manager.publish(channel, trade.model_dump_json())
+    return JSONResponse({"published": n})
+
+
+app = Starlette(routes=[Route("/subscribe", subscribe), Route("/publish", publish, methods=["POST"])])
