@@ -17,6 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ORIGIN = "http://127.0.0.1:8000"
 """Where the documentation runs its applications."""
 
+EPOCH = "4k9tz2m7qa"
+"""The epoch of the ids that the documentation shows; in each run it is another."""
+
 
 @dataclass(frozen=True)
 class Block:

@@ -10,15 +10,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 import uvicorn
+from starlette.applications import Starlette
 
-from tests.docs.pages import ORIGIN, Block, Command, Section
+from tests.docs.pages import EPOCH, ORIGIN, Block, Command, Section
 from tests.servers.servers import require, wait_until
+from tidings import Broker
 
 PATIENCE = 10.0
 """Seconds that a request of the documentation may take."""
@@ -39,8 +42,14 @@ def run(section: Section) -> tuple[ModuleType, dict[Block, str]]:
     return module, printed
 
 
+def with_epoch_of(module: ModuleType, text: str) -> str:
+    """What the documentation says, with the epoch that the module's `broker` has in this run."""
+    broker = vars(module).get("broker")
+    return text.replace(EPOCH, broker._storage.epoch) if isinstance(broker, Broker) and EPOCH in text else text
+
+
 class Stage:
-    """A uvicorn in a thread, for one application after the other."""
+    """A uvicorn in a thread, for one application after the other; their lifespans run, too."""
 
     def __init__(self) -> None:
         self._app: Any = None
@@ -51,14 +60,44 @@ class Stage:
         self._server = uvicorn.Server(
             uvicorn.Config(self._serve, interface="asgi3", loop="asyncio", ws="none", lifespan="off", log_level="error")
         )
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([self._listener])), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve([self._listener])
 
     @contextmanager
     def serving(self, app: Any) -> Iterator[int]:
         """Serve an application; gives the port."""
         self._app = app
-        yield self.port
-        wait_until(lambda: not self._under_way, what="every stream ends when its client has left")
+        with self._lifespan(app):
+            yield self.port
+            wait_until(lambda: not self._under_way, what="every stream ends when its client has left")
+
+    @contextmanager
+    def _lifespan(self, app: Any) -> Iterator[None]:
+        if not isinstance(app, Starlette):
+            yield
+            return
+        started: Future[None] = Future()
+        stop = asyncio.Event()
+
+        async def live() -> None:  # enters and leaves in one task, as a server does
+            async with app.router.lifespan_context(app):
+                started.set_result(None)
+                await stop.wait()
+
+        assert self._loop is not None
+        living = asyncio.run_coroutine_threadsafe(live(), self._loop)
+        wait([started, living], PATIENCE, FIRST_COMPLETED)
+        if not started.done():
+            living.result(0)  # raises why not
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(stop.set)
+            living.result(PATIENCE)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         self._under_way += 1

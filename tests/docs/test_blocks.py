@@ -2,12 +2,13 @@
 
 import re
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, Command, Section, sections
-from tests.docs.serving import Running, Stage, run
+from tests.docs.serving import Running, Stage, run, with_epoch_of
 
 SECTIONS = [section for page in PAGES for section in sections(page) if section.of("python")]
 
@@ -50,11 +51,13 @@ def test_a_section_is_a_module_that_does_what_the_page_shows(
     for block, following in zip(section.blocks, section.blocks[1:], strict=False):
         if printed.get(block):
             assert following.language in {"text", "json"}, f"{section.page}:{block.line} prints what no block shows"
-            assert printed[block].rstrip("\n") == following.text.rstrip("\n"), f"{section.page}:{following.line}"
+            expected = with_epoch_of(module, following.text).rstrip("\n")
+            assert printed[block].rstrip("\n") == expected, f"{section.page}:{following.line}"
     if not section.commands:
         return
     with stage.serving(module.app) as port, ExitStack() as interrupted:
-        for command in section.commands:
+        for shown in section.commands:
+            command = replace(shown, text=with_epoch_of(module, shown.text), output=with_epoch_of(module, shown.output))
             running = Running(command, port, tmp_path)
             if command.interrupted:
                 # It goes on beside those that follow, as in a terminal of its own.

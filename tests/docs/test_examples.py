@@ -3,6 +3,9 @@
 import ast
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.servers.servers import RawClient, Server
+from tests.servers.servers import COMMANDS, RawClient, Server
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -35,11 +38,13 @@ class Example:
 
 
 @pytest.fixture
-def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Example]:
+def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
     """The example that the test is named after: `test_merge` or `test_merge_…` serves `examples/merge.py`."""
     test = request.function.__name__.removeprefix("test_")
     name = max((path.stem for path in EXAMPLES if test.startswith(path.stem)), key=len)
-    with Server("uvicorn", f"examples.{name}:app", tmp_path) as server, ExitStack() as stack:
+    two = "--workers 2" in (ast.get_docstring(ast.parse((ROOT / "examples" / f"{name}.py").read_text())) or "")
+    monkeypatch.setitem(COMMANDS, "two workers", lambda app, port: [*COMMANDS["uvicorn"](app, port), "--workers", "2"])
+    with Server("two workers" if two else "uvicorn", f"examples.{name}:app", tmp_path) as server, ExitStack() as stack:
         yield Example(server, stack)
         stack.close()
         took = server.terminate()
@@ -52,7 +57,7 @@ def test_an_example_says_what_it_answers_and_how_it_runs(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     lines = [line.strip() for line in docstring.split("\n")]
     assert lines[0].endswith("?")
-    assert f"uvicorn examples.{path.stem}:app" in lines
+    assert any(re.fullmatch(rf"uvicorn examples\.{path.stem}:app( --workers \d)?", line) for line in lines)
     assert f"def test_{path.stem}" in Path(__file__).read_text(), "no test runs it"
 
 
@@ -137,3 +142,79 @@ def test_plain_asgi(example: Example) -> None:
     assert stream.body == b'retry: 2000\n\ndata: {"second":0}\n\ndata: {"second":1}\n\n'
     assert example.get("/clock", "HEAD").headers["content-type"] == "text/event-stream; charset=utf-8"
     assert example.get("/elsewhere").status == 404
+
+
+def test_notifications(example: Example) -> None:
+    assert b"EventSource" in example.get("/").read_all().body
+    ada, bob = (example.get(f"/users/{user}/notifications") for user in ("ada", "bob"))
+    for path in (
+        "/notifications?text=closing",
+        "/users/ada/notifications?text=Emma",
+        "/users/bob/notifications?text=hi",
+    ):
+        assert example.get(path, "POST").status == 200
+    ada.read_until(b"Emma")
+    bob.read_until(b"hi")
+    assert [event.json() for event in ada.events] == ["closing", "Emma"]
+    assert [event.json() for event in bob.events] == ["closing", "hi"]
+    ada.leave()
+
+    assert example.get("/notifications?text=closed", "POST").status == 200
+    for client in (
+        example.get("/users/ada/notifications", headers={"last-event-id": ada.events[0].id}),
+        example.get(f"/users/ada/notifications?last_event_id={ada.events[0].id}"),
+    ):
+        assert [event.json() for event in client.read_until(b"closed").events] == ["Emma", "closed"]
+
+    stranger = example.get("/users/ada/notifications", headers={"last-event-id": "0-7"}).read_until(b"closed")
+    reset, *rest = stranger.events
+    assert (reset.event, reset.json()["reason"]) == ("reset", "epoch")
+    assert [event.json() for event in rest] == ["closing", "Emma", "closed"]
+    assert example.get("/users/eve/notifications").status == 404
+
+
+def test_dashboard(example: Example) -> None:
+    some = example.get("/prices?symbol=WHEAT&symbol=COFFEE").read_until(b"WHEAT").read_until(b"COFFEE")
+    assert {event.json()["symbol"] for event in some.events} <= {"WHEAT", "COFFEE"}
+    assert {event.event for event in some.events} == {"price_changed"}
+    some.leave()
+    high = example.get(f"/prices?above=6000&last_event_id={some.events[0].id}").read_until(b"COCOA")
+    assert {event.json()["symbol"] for event in high.events} == {"COCOA"}
+    numbers = [int(event.id.partition("-")[2]) for event in (some.events[0], *high.events)]
+    assert numbers == sorted(numbers)
+
+
+def test_job_channel(example: Example) -> None:
+    assert json.loads(example.get("/jobs?pages=3", "POST").read_all().body) == {"job": 1}
+    stream = example.get("/jobs/1").read_all()
+    assert stream.clean
+    assert [(event.event, event.json()) for event in stream.events] == [
+        ("progress", {"page": page, "of": 3}) for page in (1, 2, 3)
+    ]
+    first, _, last = (event.id for event in stream.events)
+    assert example.get("/jobs/1", headers={"last-event-id": last}).status == 204
+    late = example.get("/jobs/1", headers={"last-event-id": first}).read_all()
+    assert [event.json()["page"] for event in late.events] == [2, 3]
+    assert len(example.get("/jobs/1").read_all().events) == 3
+    assert example.get("/jobs/7").status == 404
+
+
+def test_several_workers(example: Example, tmp_path: Path) -> None:
+    # Enough of them that each worker has some.
+    readers = [example.get("/arrivals") for _ in range(8)]
+    workers: set[int] = set()
+    count = 0
+    deadline = time.monotonic() + 20
+    while len(workers) < 2:
+        assert time.monotonic() < deadline, "one worker answered everything"
+        workers.add(json.loads(example.get(f"/arrivals?ship=Alma+{count}", "POST").read_all().body)["worker"])
+        count += 1
+    script = [sys.executable, "-m", "examples.several_workers", "Bente"]
+    done = subprocess.run(
+        script, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=True
+    )
+    for reader in readers:
+        events = reader.read_until(b"Bente").events
+        assert [event.json()["ship"] for event in events] == [*(f"Alma {number}" for number in range(count)), "Bente"]
+        assert events[-1].id == done.stdout.strip()
+        assert [event.id for event in events] == [event.id for event in readers[0].events]

@@ -6,6 +6,7 @@ from typing import Any
 
 import examples.chat
 import examples.first_stream
+import examples.notifications
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -144,6 +145,52 @@ def test_the_pages_of_the_examples(page: Page, stage: Stage) -> None:
         expect(page.locator("#answer")).to_contain_text("You asked")
         page.locator("button").click()  # in the middle of the answer: it begins again
         expect(page.locator("#answer")).to_have_text("You asked: Which tram? Line 4 leaves in two minutes. ")
+
+
+def test_a_page_that_starts_from_a_snapshot(
+    page: Page, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = section_of(ROOT / "docs" / "resuming.md", "A page that starts from a snapshot")
+    (tmp_path / "page.html").write_text(section.of("html")[0].text)
+    monkeypatch.chdir(tmp_path)
+    module, _ = run(section)
+    subscribed: list[str] = []
+    page.on("request", lambda request: "/events" in request.url and subscribed.append(request.url.partition("=")[2]))
+    with stage.serving(module.app) as port:
+        items = page.locator("#prices li")
+        visit(page, port, "/")
+        expect(items).to_have_text(["COCOA 8120", "WHEAT 541"])
+        page.request.put(f"http://127.0.0.1:{port}/prices/COCOA?price=8135")
+        expect(items).to_have_text(["WHEAT 541", "COCOA 8135"])
+        assert subscribed == ["earliest"]
+
+        # The page is loaded again with a position that means nothing here: it starts over, once.
+        known, module.position = module.position, "0000000000-5"
+        subscribed.clear()
+        visit(page, port, "/")
+        expect(items).to_have_text(["WHEAT 541", "COCOA 8135"])
+        page.request.put(f"http://127.0.0.1:{port}/prices/WHEAT?price=543")
+        expect(items).to_have_text(["COCOA 8135", "WHEAT 543"])
+        assert subscribed == ["0000000000-5", known.replace("-1", "-0")]
+        page.goto("about:blank")
+
+
+def test_a_browser_that_is_always_cut_off_misses_nothing(
+    page: Page, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventSourceResponse, "retry", 1)
+    monkeypatch.setattr(EventSourceResponse, "max_events", 1)
+    answers: list[int] = []
+    page.on("response", lambda response: response.url.endswith("/users/ada/notifications") and answers.append(1))
+    with stage.serving(examples.notifications.app) as port:
+        visit(page, port, "/")
+        page.wait_for_function("source.readyState === EventSource.OPEN")
+        texts = [f"notice {number}" for number in range(10)]
+        for text in texts:
+            page.request.post(f"http://127.0.0.1:{port}/users/ada/notifications?text={text}")
+        expect(page.locator("#list li")).to_have_text(texts)
+        page.goto("about:blank")
+    assert len(answers) >= 10
 
 
 def said_by(page: Page, script: str, count: int) -> list[str]:
