@@ -126,6 +126,9 @@ def has_data(item: Any) -> bool:
 
 # -- what an annotation says ------------------------------------------------------------------------------------------
 
+_IN_EVERY_STREAM = (ServerSentEvent, Frames)
+"""What an endpoint may yield whatever its annotation says."""
+
 _STREAMS = (AsyncIterable, AsyncIterator, AsyncGenerator, Iterable, Iterator, Generator)
 
 
@@ -169,8 +172,8 @@ class StreamItems:
         item = types.NoneType if item is None else item
         members = list(_members(item))
         events = tuple(member for member in members if _is_a(member, Event))
-        # A ServerSentEvent passes in every stream, so it says nothing of the other members.
-        plain = [member for member in members if not _is_a(member, Event) and not _is_a(member, ServerSentEvent)]
+        # What passes in every stream says nothing of the other members.
+        plain = [member for member in members if not _is_a(member, (Event, *_IN_EVERY_STREAM))]
         if any(member is Any or isinstance(member, TypeVar) for member in plain) or not (plain or events):
             return cls()
         for event in events:
@@ -206,7 +209,7 @@ def _members(item: Any) -> Iterator[Any]:
     if _is_union(bare):
         for member in typing.get_args(bare):
             yield from _members(member)
-    elif _is_a(bare, Event) or _is_a(bare, ServerSentEvent) or bare is Any:
+    elif _is_a(bare, (Event, *_IN_EVERY_STREAM)) or bare is Any:
         yield bare
     else:
         yield item
@@ -216,8 +219,8 @@ def _is_union(item: Any) -> bool:
     return typing.get_origin(item) in (typing.Union, types.UnionType)
 
 
-def _is_a(item: Any, kind: type) -> bool:
-    return isinstance(item, type) and issubclass(item, kind)
+def _is_a(item: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(item, type) and issubclass(item, kinds)
 
 
 def yields(endpoint: Any) -> bool:

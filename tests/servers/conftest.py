@@ -14,7 +14,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start servers that end with the test."""
     with ExitStack() as stack:
 
-        def start(kind: str = "uvicorn", app: str = "tests.servers.apps:app") -> Server:
-            return stack.enter_context(Server(kind, app, tmp_path))
+        def start(kind: str = "uvicorn", app: str = "tests.servers.apps:app", port: int = 0, **settings: str) -> Server:
+            return stack.enter_context(Server(kind, app, tmp_path, port, **settings))
 
         yield start

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from tidings.wire import EventDecoder, ReceivedEvent
 
@@ -26,6 +29,7 @@ COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
         *COMMANDS["uvicorn"](app, port),
         *("--loop", "asyncio", "--http", "h11"),
     ],
+    "uvicorn-3-workers": lambda app, port: [*COMMANDS["uvicorn"](app, port), "--workers", "3"],
     # Without --workers 0 hypercorn serves in a child process, which gets no signal of its own.
     "hypercorn": lambda app, port: [
         *(str(BIN / "hypercorn"), app, "--bind", f"127.0.0.1:{port}", "--workers", "0", "--log-level", "debug"),
@@ -56,14 +60,28 @@ def wait_until(condition: Callable[[], object], timeout: float = 10, what: str =
 
 
 class Server:
-    """A server process; what it logs and what its endpoints note can be read while it runs."""
+    """A server process; what it logs and what its endpoints note can be read while it runs.
 
-    def __init__(self, kind: str, app: str, folder: Path) -> None:
-        self.port = free_port()
+    Args:
+        kind: one of `COMMANDS`.
+        app: what it serves.
+        folder: where its files go.
+        port: of one that is started again; 0: a free one.
+        settings: environment variables that its application reads.
+    """
+
+    def __init__(self, kind: str, app: str, folder: Path, port: int = 0, **settings: str) -> None:
+        self.port = port or free_port()
         self._log = folder / f"{kind}-{self.port}.log"
         self._journal = folder / f"journal-{self.port}"
         self._journal.touch()
-        env = {**os.environ, "JOURNAL": str(self._journal), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        env = {
+            **os.environ,
+            "JOURNAL": str(self._journal),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        env |= settings
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 COMMANDS[kind](app, self.port), cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT
@@ -100,17 +118,25 @@ class Server:
         self.process.wait(timeout)
         return time.monotonic() - begin
 
+    def kill(self) -> None:
+        """End it with no chance to do anything more."""
+        self.process.kill()
+        self.process.wait(5)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
         if self.process.poll() is None:
+            workers = psutil.Process(self.process.pid).children(recursive=True)
             self.process.terminate()
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(5)
+                self.kill()
+                for worker in workers:
+                    with suppress(psutil.NoSuchProcess):
+                        worker.kill()
 
 
 class RawClient:
@@ -128,6 +154,8 @@ class RawClient:
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._raw = b""
         self.body = b""
+        self.chunks = 0
+        """How many parts the server sent the body in, if it has no length."""
         self.clean: bool | None = None
         """Whether the response was completed; None while it goes on."""
         self._bodiless = method == "HEAD"
@@ -200,6 +228,8 @@ class RawClient:
             self._raw = rest[length + 2 :]
             if length == 0:
                 self.clean = True
+            else:
+                self.chunks += 1
 
     def leave(self) -> None:
         self.socket.close()

@@ -127,6 +127,14 @@ class Broker:
             )
         return self._open
 
+    def _opened_here(self) -> OpenBroker:
+        opened = self._opened()
+        if not _is_running_here(opened.log.loop):
+            raise RuntimeError(
+                "the broker was opened on another event loop: use broker.publish_sync() or .finish_sync() here"
+            )
+        return opened
+
     # -- publishing ---------------------------------------------------------------------------------------------------
 
     async def publish(
@@ -145,7 +153,7 @@ class Broker:
             PublishError: after `publish_timeout` at the latest; the event may or may not be stored.
             TypeError, ValueError: the event or the channel is none; nothing is stored.
         """
-        opened = self._opened()
+        opened = self._opened_here()
         check_channel(channel)
         draft = draft_of(data, event=event, raw_data=raw_data)
         size = len(draft.head) + len(draft.tail)
@@ -166,9 +174,22 @@ class Broker:
             BrokerClosed: the broker is not open.
             PublishError: after `publish_timeout` at the latest; the channel may or may not be finished.
         """
-        opened = self._opened()
+        opened = self._opened_here()
         check_channel(channel)
         await opened.storage.finish(channel)
+
+    async def last_event_id(self) -> str:
+        """The id of the newest event, whatever its channel: who subscribes with it gets what is published from now on.
+
+        Take it before you read the state that a page starts from: then nothing falls between the two.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            StorageError: the log can't be read.
+        """
+        storage = self._opened_here().storage
+        page = await storage.read((), None)
+        return event_id(storage.epoch, page.newest)
 
     # From other threads than that of the event loop, sync endpoints among them.
 
@@ -225,7 +246,7 @@ class Broker:
         if where is not None and not callable(where):
             raise TypeError(f"'where' must be a function of an event, not {type(where).__name__}")
         names = tuple(dict.fromkeys(check_channel(channel) for channel in channels))
-        return Subscription(self._opened, names, check_last_event_id(last_event_id), where)
+        return Subscription(self._opened_here, names, check_last_event_id(last_event_id), where)
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
