@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from heapq import merge
@@ -59,14 +58,16 @@ BEHIND: Final = _Behind.BEHIND
 class Batch(Frames):
     """Entries that follow a position, and the position behind them; shared by all who read on from there."""
 
-    __slots__ = ("entries", "finish", "position")
+    __slots__ = ("entries", "finish", "more", "position")
 
-    def __init__(self, entries: Sequence[Entry], position: int, *, finish: bool = False) -> None:
+    def __init__(self, entries: Sequence[Entry], position: int, *, finish: bool = False, more: bool = False) -> None:
         super().__init__(b"".join([entry.frame for entry in entries]), len(entries))
         self.entries = entries
         self.position = position
         self.finish = finish
         """Whether one of the channels was finished at this position."""
+        self.more = more
+        """Whether something follows already."""
 
 
 class _Channel:
@@ -113,7 +114,7 @@ class View:
         self._log = log
         self._channels = channels
         self._cache: dict[int, Batch] = {}
-        self._cached_at = 0  # the newest entry when the cache was filled
+        self._cached_at = 0  # the newest entry when it was read last
 
     def after(self, position: int) -> Batch | _Behind | None:
         """What follows a position: None if there is nothing new."""
@@ -129,9 +130,18 @@ class View:
             self._cached_at = newest
         batch = self._cache.get(position)
         if batch is None:
-            batch = self._read(position)
-            self._cache[position] = batch
+            batch = self._share(position) if self.readers > 1 else self._read(position)
+        return batch
+
+    def _share(self, position: int) -> Batch:
+        # Readers that began at different positions have the same entries before them when their channels were quiet.
+        firsts = [entry.sequence for channel in self._channels for entry in channel.window.after(position, 1, 1)]
+        before = min(firsts) - 1
+        batch = self._cache.get(before)
+        if batch is None:
+            batch = self._cache[before] = self._read(before)
             self._log.cached(self)
+        self._cache[position] = batch
         return batch
 
     def _read(self, position: int) -> Batch:
@@ -146,7 +156,7 @@ class View:
             size += len(entry.frame)
             if size >= _BATCH_BYTES:
                 break
-        return Batch(entries, position)
+        return Batch(entries, position, more=position < self._cached_at)
 
     def clear_cache(self) -> None:
         self._cache.clear()
@@ -168,10 +178,11 @@ class Log:
         self._position = 0  # of what was fed
         self._channels: dict[str, _Channel] = {}
         self._views: dict[tuple[str, ...], View] = {}
-        self._dirty: deque[_Channel] = deque()
+        self._dirty: list[_Channel] = []
         self._sleepers: Iterator[Sleeper] | None = None  # while subscribers are being woken
         self._published = 0  # since the event loop turned last
-        self._round = 0  # entries appended since subscribers began to be woken
+        self._round = 0  # entries appended since a round of waking began
+        self._rounds = 0  # how many have begun
         self._cached: dict[View, None] = {}
 
     # -- what the storage feeds ---------------------------------------------------------------------------------------
@@ -185,7 +196,7 @@ class Log:
                 channel.append(entry)
                 self._wake_readers(channel)
         self._position = position
-        if self._dirty:
+        if entries and self._dirty:
             metrics.entries_fed(time.time() - entries[0].at)
 
     def skip(self, position: int) -> None:
@@ -245,23 +256,30 @@ class Log:
 
     def _to_wake(self) -> Iterator[Sleeper]:
         while self._dirty:
-            channel = self._dirty.popleft()
-            channel.dirty = False
-            for view in list(channel.views):
-                waiting, view.waiting = view.waiting, {}
-                yield from waiting
+            channels, self._dirty = self._dirty, []
+            self._round = 0
+            self._rounds += 1
+            for channel in channels:
+                channel.dirty = False
+                for view in list(channel.views):
+                    waiting, view.waiting = view.waiting, {}
+                    yield from waiting
 
     def _wake_slice(self) -> None:
         assert self._sleepers is not None
         self._published = 0
         woken = 0
-        for sleeper in islice(self._sleepers, _SLICE):
-            woken += 1
-            sleeper.wake()
-        if woken == _SLICE:
-            self.loop.call_soon(self._wake_slice)
-        else:
-            self._sleepers = None
+        more = True  # also if one raises: the others are to be woken all the same
+        try:
+            for sleeper in islice(self._sleepers, _SLICE):
+                woken += 1
+                sleeper.wake()
+            more = woken == _SLICE
+        finally:
+            if more:
+                self.loop.call_soon(self._wake_slice)
+            else:
+                self._sleepers = None
 
     async def give_way(self) -> None:
         """Let the event loop turn when publishers have kept it long enough for those who read."""
@@ -269,8 +287,10 @@ class Log:
         if self._published >= _PUBLISHED_A_TURN:
             self._published = 0
             await asyncio.sleep(0)
-        while self._sleepers is not None and self._round > _PUBLISHED_A_ROUND:
-            await asyncio.sleep(0)
+        if self._round > _PUBLISHED_A_ROUND:
+            rounds = self._rounds
+            while self._sleepers is not None and self._rounds == rounds:
+                await asyncio.sleep(0)
 
     # -- what they share ----------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class MemoryStorage(Storage):
     """
 
     def __init__(self, retention: Retention) -> None:
-        self.epoch = "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(10))
+        self.epoch = ""  # drawn when it is opened first: processes that fork before have logs of their own
         self._retention = retention
         self._newest = 0
         self._forgotten = 0  # the mark of all channels that have none of their own
@@ -55,6 +55,7 @@ class MemoryStorage(Storage):
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def open(self, feed: Feed) -> None:
+        self.epoch = self.epoch or "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(10))
         self._feed = feed
         self._plan_sweep()
 
@@ -72,13 +73,16 @@ class MemoryStorage(Storage):
         if self._retention.history is not None and len(state.window) > self._retention.history:
             state.trimmed = state.window.drop_oldest().sequence
         self._expire(state)
+        self._settle(channel, state)
         return entry.sequence
 
     async def finish(self, channel: str) -> None:
         state = self._find(channel)
         if state is None or not state.finished:
-            self._touch(channel).finished = True
+            state = self._touch(channel)
+            state.finished = True
             self._enter(channel, FINISH)
+            self._settle(channel, state)
 
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
         states = [self._find(name) for name in channels]
@@ -121,9 +125,14 @@ class MemoryStorage(Storage):
         self._newest += 1
         entry = Entry(self._newest, channel, draft.kind, self._at, draft.frame(self.epoch, self._newest))
         self._feed.append((entry,), self._newest)
+        return entry
+
+    def _settle(self, channel: str, state: _Channel) -> None:
+        """See that the channel is swept in time; one that shows nothing is only to be forgotten."""
+        if not len(state.window):
+            self._quiet[channel] = self._channels.pop(channel)
         if self._sweeper is None:
             self._plan_sweep()
-        return entry
 
     # -- what is too old ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from tidings.broker.entry import NEVER, event_id
 from tidings.broker.log import BEHIND, Batch, Log, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
-from tidings.errors import StorageError
+from tidings.errors import BrokerClosed, StorageError
 
 __all__ = ["OpenBroker", "Reader"]
 
@@ -65,7 +65,7 @@ class Reader:
         self._recheck = False  # all channels were finished when the storage was read: are they still?
         self._ends = False
         self.last: int | None = None
-        """The sequence of the last id that the subscriber knows: it came with it, or was given it."""
+        """The sequence of the last id that the subscriber knows: it came with it, was given it, or is given it next."""
         self.on_news: Callable[[Batch | None], bool] | None = None
         """Called, if `next` isn't, when there is something after `ready` had nothing; `FrameSource.listen` has more."""
 
@@ -77,6 +77,7 @@ class Reader:
         """Find the position to read from.
 
         Raises:
+            BrokerClosed: the broker was closed meanwhile.
             StorageError: the storage can't be read.
         """
         self._view = self._log.join(self._key)  # before the storage is read: what comes after that is in the log
@@ -90,8 +91,10 @@ class Reader:
                     page = await self._storage.read(self._key, NEVER)
                 else:
                     self.last = after
-        except BaseException:
+        except BaseException as error:
             self.leave()
+            if isinstance(error, StorageError) and self._log.closed:
+                raise BrokerClosed("the broker was closed before the subscription had begun") from error
             raise
         self._take(page, reason, self._requested)
 
@@ -119,7 +122,9 @@ class Reader:
         while not self.ended:
             if self._pending:
                 return self._give(self._pending.pop(0))
-            batch = BEHIND if self._recheck else self._open_view.after(self._position)
+            batch = self._open_view.after(self._position)
+            if batch is None and self._recheck:
+                batch = BEHIND
             if batch is not None and batch is not BEHIND:
                 self._position = batch.position
                 if batch.finish:
@@ -143,18 +148,23 @@ class Reader:
 
     def wake(self) -> None:
         """Called by the log after there was nothing."""
+        view = self._view
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
-        elif self.on_news is not None and not self.ended:
-            batch = self._open_view.after(self._position)
-            if batch is None or batch is BEHIND or batch.finish:
+        elif self.on_news is not None and view is not None:
+            batch = view.after(self._position)
+            if self._log.closed or batch is BEHIND or (batch is not None and batch.finish):
                 self.on_news(None)
+            elif batch is None:  # what there was came with another channel's
+                view.waiting[self] = None
             elif self.on_news(batch):
                 self._position = batch.position
                 self._give(batch)
-                if not self.ended:
-                    self._open_view.waiting[self] = None
+                if batch.more:
+                    self.on_news(None)
+                elif self._view is not None:
+                    view.waiting[self] = None
 
     @property
     def _open_view(self) -> View:
@@ -182,8 +192,7 @@ class Reader:
             return
         self._pending.clear()
         view.waiting.pop(self, None)
-        self._log.leave(view)
-        metrics.subscription_closed()
+        _leave(self._log, view)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         elif self.on_news is not None:
@@ -191,12 +200,11 @@ class Reader:
 
     def __del__(self) -> None:
         # A subscriber that was cancelled or raised leaves its iterator to the garbage collector, which may run in any
-        # thread; and the loop may be closed.
+        # thread, and wherever that stands: also where it holds a lock of the metrics. And the loop may be closed.
         view, self._view = self._view, None
         if view is not None:
             with suppress(RuntimeError):
-                self._log.loop.call_soon_threadsafe(self._log.leave, view)
-            metrics.subscription_closed()
+                self._log.loop.call_soon_threadsafe(_leave, self._log, view)
 
     async def _read_storage(self) -> None:
         self._recheck = False
@@ -217,9 +225,15 @@ class Reader:
             metrics.subscriber_reset(reason)
             reset = reset_entry(reason, requested, page, self.epoch, self._channels[0])
             self._pending.append(Batch((reset,), reset.sequence))
+            self.last = reset.sequence  # no other id is to reach the subscriber before it
         if page.entries:
             self._pending.append(Batch(page.entries, page.position))
         self._position = page.position
         if page.finished and page.complete:
             self._recheck = bool(self._pending)
             self._ends = not self._pending
+
+
+def _leave(log: Log, view: View) -> None:
+    log.leave(view)
+    metrics.subscription_closed()

@@ -145,12 +145,12 @@ class Pump:
             ending = await self._complete()
         finally:
             watcher.cancel()
-            self._writer.close()
             state.shutdown.release(self)
             for timer in self._timers if self._start_timer is None else [*self._timers, self._start_timer]:
                 timer.cancel()
             metrics.stream_ended(ending)
             logger.debug("stream ended: %s after %d events", ending, self._events)
+            self._writer.close()
         return ending
 
     def _goes_on(self) -> bool:
@@ -228,7 +228,7 @@ class Pump:
     async def _wait_for_source(self) -> None:
         """Wait until what the source waits for is there, or there is a reason to end."""
         pending = self._feeder.pending
-        if pending is not IDLE:
+        if pending is not None and pending is not IDLE:  # None: it was idle, and had something while frames were sent
             observe(pending, self._bell.ring)
         while self._goes_on():
             await self._attend()
@@ -265,6 +265,7 @@ class Pump:
         """Do what is due while the source has nothing."""
         if self._writer.unfinished:
             await self._writer.finish_write()
+            self._ping_due = False
         if self._start_due and not self._writer.started:
             # An empty comment, so that a proxy which holds the head back until it sees a byte lets it go.
             await self._write(COMMENT if self._limits.retry is None else b"")

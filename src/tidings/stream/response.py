@@ -154,9 +154,6 @@ class EventSourceResponse(Response):
         except BaseException:
             self.ending = Ending.FAILED
             raise
-        finally:
-            if isinstance(source, FrameSource):
-                await source.aclose()
         if self.background is not None:
             await self.background()
 
@@ -169,15 +166,9 @@ class EventSourceResponse(Response):
 
     async def _prepare(self, source: AsyncIterator[Any], scope: Scope, receive: Receive, send: Send) -> Pump:
         """Make the pump; the source is closed if that fails."""
-        if isinstance(source, FrameSource):
-            limits = replace(self._limits(), start_delay=0)  # it has begun: there is no status to wait for
-            # Only if events are to be counted are they taken one by one.
-            one_by_one = self.max_events is not None
-            feeder = Feeder(source, _encode_anything, self.max_events) if one_by_one else FrameFeeder(source)
-            pump = Pump(feeder, self._head(), limits, receive, send, source.position_frame)
-            source.listen(pump.on_news)
-            return pump
         try:
+            if isinstance(source, FrameSource):
+                return self._prepare_frames(source, receive, send)
             encode = _encoder_of(scope.get("route"))
             if isinstance(source, ThreadedSource):
                 source.reserve(self.max_sync_streams)
@@ -188,6 +179,14 @@ class EventSourceResponse(Response):
             raise
         feeder = Feeder(source, encode, self.max_events)
         return Pump(feeder, self._head(), self._limits(), receive, send)
+
+    def _prepare_frames(self, source: FrameSource, receive: Receive, send: Send) -> Pump:
+        limits = replace(self._limits(), start_delay=0)  # it is open: there is no status to wait for
+        # One by one only if they are to be counted.
+        feeder = FrameFeeder(source) if self.max_events is None else Feeder(source, _encode_anything, self.max_events)
+        pump = Pump(feeder, self._head(), limits, receive, send, source.position_frame)
+        source.listen(pump.on_news)
+        return pump
 
     def _limits(self) -> Limits:
         return Limits(

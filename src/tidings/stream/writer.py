@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,22 @@ from tidings.stream.stepping import Bell, abandon, observe
 from tidings.wire.encoder import retry_block
 
 __all__ = ["Writer"]
+
+
+class _InContext:
+    """A `send` that goes on, and ends, in the context that it began in: it may have to reset variables that it set."""
+
+    __slots__ = ("_context", "_sending")
+
+    def __init__(self, context: Context, sending: Generator[Any, Any, Any]) -> None:
+        self._context = context
+        self._sending = sending
+
+    def __next__(self) -> Any:
+        return self._context.run(next, self._sending)
+
+    def close(self) -> None:
+        self._context.run(abandon, self._sending)
 
 
 @dataclass(slots=True)
@@ -128,8 +144,8 @@ class Writer:
             asyncio.tasks._leave_task(self._loop, self._task)  # noqa: SLF001
 
     def _begin_write(self, body: bytes) -> bool:
-        sending = self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__()
         try:
+            sending = self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__()
             waits_for = next(sending)
         except StopIteration:
             self.sent_at = self._loop.time()
@@ -140,7 +156,7 @@ class Writer:
             self._unfinished = _Unfinished(body, error=error)
             self._bell.ring()
         else:
-            self._unfinished = _Unfinished(body, sending, waits_for)
+            self._unfinished = _Unfinished(body, _InContext(self._context, sending), waits_for)
             self._bell.ring()
         return True
 
@@ -196,7 +212,7 @@ class Writer:
                 return taken
         return False
 
-    async def _carry_on(self, sending: Generator[Any, Any, Any], waits_for: Any) -> bool | None:
+    async def _carry_on(self, sending: Any, waits_for: Any) -> bool | None:
         """See a `send` that suspended to its end; None if a cancellation ended it before it had sent anything."""
         timer = None if self._timeout is None else self._loop.call_later(self._timeout, self._time_out)
         held: asyncio.CancelledError | None = None

@@ -31,7 +31,10 @@ class FrameSource(AsyncIterator[Any]):
 
     @abstractmethod
     async def open(self) -> bool:
-        """Begin. False if nothing follows and nothing ever will: so the client isn't to come back."""
+        """Begin. False if nothing follows and nothing ever will: so the client isn't to come back.
+
+        Unless it returns True nothing is held, and `aclose` need not be called.
+        """
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -163,3 +164,36 @@ async def test_a_filtered_subscriber_who_comes_back_to_a_finished_channel_has_se
     async with Connection(EventSourceResponse(broker.subscribe("news", last_event_id=last))) as client:
         await client.end()
     assert client.status == 204
+
+
+@pytest.mark.parametrize("way", ["iterated", "returned"])
+async def test_however_much_a_filter_leaves_out_others_may_run(broker: Broker, way: str) -> None:
+    await fill(broker, "news", range(950))
+    turns = 0
+    most_in_a_row = 0
+
+    def nothing(event: DeliveredEvent) -> bool:
+        nonlocal turns, most_in_a_row
+        turns += 1
+        most_in_a_row = max(most_in_a_row, turns)
+        until = time.perf_counter() + 0.00002
+        while time.perf_counter() < until:
+            pass
+        return False
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns = 0
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await broker.finish("news")
+    subscription = broker.subscribe("news", last_event_id="earliest", where=nothing)
+    if way == "iterated":
+        assert await rest(subscription) == []
+    else:
+        async with Connection(EventSourceResponse(subscription), "/") as client:
+            await client.end()
+    beside.cancel()
+    assert 0 < most_in_a_row < 950

@@ -1,13 +1,8 @@
-"""The log in an SQLite file, shared by all processes of a machine; no server to run.
+"""The log in an SQLite file, shared by all processes of a machine, with no server to run.
 
-    storage    ties the three threads together
-    writer     a thread that appends, many entries in one transaction
-    reader     a thread that reads pages, and feeds what any process has appended
-    keeper     a thread that drops what is too old, and keeps the write-ahead log short
-    worker     what the three have in common: a connection and an inbox
-    database   the file: how it is opened, who may use it, what its errors mean
-    schema     its tables, version by version
-    appending  pages  trimming    what is done with it, as functions of a connection
+Three threads, each with a connection: the writer appends, many entries in one transaction; the reader reads pages, and
+feeds what any process has appended; the keeper drops what is too old and keeps the write-ahead log short. `appending`,
+`pages` and `trimming` say what is done with a connection, `database` how the file is opened and what its errors mean.
 """
 
 from tidings.broker.sqlite.storage import SQLiteStorage

@@ -7,14 +7,14 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tidings.broker.sqlite.schema import MIGRATIONS
 from tidings.errors import StorageError
 
-__all__ = ["Database", "is_busy", "pause", "transaction"]
+__all__ = ["Database", "committing", "is_busy", "pause", "transaction"]
 
 T = TypeVar("T")
 
@@ -23,8 +23,18 @@ logger = logging.getLogger("tidings.broker")
 _APPLICATION_ID: Final = int.from_bytes(b"tidi", "big")
 """Marks a file as a log of tidings; `file` shows it."""
 
-_WAL_SIZE: Final = 16 << 20
-"""Bytes that the write-ahead log keeps for its next round; after a burst it is cut to this."""
+_SQLITE_NEEDED: Final = (3, 35)  # RETURNING
+
+_WAL_SIZE: Final = 64 << 20
+"""Bytes that the write-ahead log keeps when it begins anew: a file that needn't grow is quicker to write."""
+
+
+_LEAP: Final = 1_000_000_000
+"""How far the sequence leaps when the machine was started anew.
+
+A power cut may have cost the last commits, whose ids clients know already. Given out again they would stand for other
+events, which such a client would never ask for.
+"""
 
 
 class Database:
@@ -33,13 +43,13 @@ class Database:
     Args:
         path: where it is.
         synchronous: `NORMAL` or `FULL`, as SQLite understands it.
-        timeout: seconds to wait for other processes that hold a lock on it.
+        timeout: seconds to wait for other processes that hold a lock on it; None: a minute.
     """
 
-    def __init__(self, path: Path, synchronous: str, timeout: float) -> None:
+    def __init__(self, path: Path, synchronous: str, timeout: float | None) -> None:
         # Absolute: the working directory may change, and SQLite takes a name like `file:x` for something else.
         self.path = path.absolute()
-        self.timeout = timeout
+        self.patience = 60.0 if timeout is None else timeout
         self._synchronous = synchronous
         self._identity: tuple[int, int] | None = None
         self._lost = False
@@ -50,12 +60,17 @@ class Database:
         Raises:
             StorageError: the file can't be used.
         """
-        if self.path.is_dir():
-            raise StorageError(f"{self.path} is a directory: name a file in it")
-        if not self.path.parent.is_dir():
-            raise StorageError(f"{self.path} can't be made: create the directory {self.path.parent} first")
-        deadline = time.monotonic() + self.timeout
+        if sqlite3.sqlite_version_info < _SQLITE_NEEDED:
+            needed = ".".join(map(str, _SQLITE_NEEDED))
+            raise StorageError(
+                f"{self.path} needs SQLite {needed}, this Python has {sqlite3.sqlite_version}: use a newer Python"
+            )
+        deadline = time.monotonic() + self.patience
         try:
+            if self.path.is_dir():
+                raise StorageError(f"{self.path} is a directory: name a file in it")
+            if not self.path.parent.is_dir():
+                raise StorageError(f"{self.path} can't be made: create the directory {self.path.parent} first")
             # Looked at before anything is changed: a file that is somebody else's isn't written to.
             with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
                 _until(deadline, lambda: self._version(connection))
@@ -67,7 +82,7 @@ class Database:
                     )
                 epoch = _until(deadline, lambda: self._migrate(connection))
             self._identity = self._identify()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             raise StorageError(self.explain(error)) from error
         self._lost = False
         return epoch
@@ -78,14 +93,17 @@ class Database:
         Raises:
             StorageError: it can't be opened any more.
         """
-        try:
-            connection = sqlite3.connect(self.path, timeout=self.timeout, isolation_level=None)
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute(f"PRAGMA journal_size_limit = {_WAL_SIZE}")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the keeper's work
-            connection.execute("PRAGMA secure_delete = OFF")  # or dropping an event would write all of its pages
-        except sqlite3.Error as error:
-            raise StorageError(self.explain(error)) from error
+        with ExitStack() as cleanup:
+            try:
+                connection = sqlite3.connect(self.path, timeout=self.patience, isolation_level=None)
+                cleanup.callback(connection.close)
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_SIZE}")
+                connection.execute("PRAGMA wal_autocheckpoint = 0")  # the keeper's work
+                connection.execute("PRAGMA secure_delete = OFF")  # or dropping an event would write all of its pages
+            except sqlite3.Error as error:
+                raise StorageError(self.explain(error)) from error
+            cleanup.pop_all()
         return connection
 
     def check(self) -> None:
@@ -101,7 +119,10 @@ class Database:
                 return
         except OSError:
             pass
-        message = f"{self.path} was deleted or replaced while it was in use: restart all processes that use it"
+        message = (
+            f"{self.path} was deleted or replaced while it was in use: stop all processes that use it, remove "
+            f"{self.path.name}-wal and {self.path.name}-shm, then start them again"
+        )
         if not self._lost:
             self._lost = True
             logger.error(message)
@@ -109,25 +130,28 @@ class Database:
 
     def explain(self, error: Exception) -> str:
         """What an error means, and what would help."""
+        if isinstance(error, StorageError):
+            return str(error)
         # The low byte is the kind of error, the others say more.
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY:
-                return f"{self.path} was locked by another process for more than {self.timeout:g} s"
+                why = f"was locked by another process for more than {self.patience:g} s"
             case sqlite3.SQLITE_FULL:
-                return f"the disk full of {self.path} has no space left: free some"
+                why = "can't grow, the disk is full: free some space"
             case sqlite3.SQLITE_IOERR:
-                return f"{self.path} can't be read or written ({error}): is the disk full, a quota or size limit reached?"
+                why = f"can't be read or written ({error}): is the disk full, or a quota or size limit reached?"
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-                return (
-                    f"{self.path} can't be opened for writing ({error}): let the user of this process write to the "
-                    f"file and to its directory, where SQLite puts two more files"
+                why = (
+                    f"can't be opened for writing ({error}): let the user of this process write to the file and to its "
+                    "directory, where SQLite puts two more"
                 )
             case sqlite3.SQLITE_NOTADB:
-                return f"{self.path} is no SQLite database: name another file"
+                why = "is no SQLite database: name another file"
             case sqlite3.SQLITE_CORRUPT:
-                return f"{self.path} is damaged ({error}): move it away, or restore it from a copy"
+                why = f"is damaged ({error}): move it away, or restore it from a copy"
             case _:
-                return f"{self.path} can't be used: {error}"
+                why = f"can't be used: {error}"
+        return f"{self.path} {why}"
 
     def _identify(self) -> tuple[int, int]:
         status = self.path.stat()
@@ -156,7 +180,12 @@ class Database:
             if version < len(MIGRATIONS):
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            (epoch,) = connection.execute("SELECT epoch FROM log").fetchone()
+            # Written in any case, so that a file which may only be read is noticed now.
+            boot = _boot_id()
+            (epoch,) = connection.execute(
+                "UPDATE log SET newest = newest + iif(boot IN ('', :boot), 0, :leap), boot = :boot RETURNING epoch",
+                {"boot": boot, "leap": _LEAP},
+            ).fetchone()
         return str(epoch)
 
 
@@ -164,6 +193,13 @@ class Database:
 def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
     """A transaction `DEFERRED` (to read) or `IMMEDIATE` (to write), rolled back if anything in it fails."""
     connection.execute(f"BEGIN {kind}")
+    with committing(connection):
+        yield
+
+
+@contextmanager
+def committing(connection: sqlite3.Connection) -> Iterator[None]:
+    """The rest of a transaction that was begun."""
     try:
         yield
         connection.execute("COMMIT")
@@ -173,7 +209,7 @@ def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
         raise
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether it was only that another connection had a lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
@@ -184,6 +220,14 @@ def pause() -> None:
     SQLite's own waiting grows to 100 ms at a time, and who has waited longest gets it least.
     """
     time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311 - not for secrets
+
+
+def _boot_id() -> str:
+    """Names the run of this machine since it was started; empty where the system doesn't tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _until(deadline: float, action: Callable[[], T]) -> T:

@@ -8,12 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from heapq import merge
 from itertools import islice
+from typing import Final
 
 from tidings.broker.entry import NEVER, Entry
 from tidings.broker.sqlite.database import transaction
 from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Page, Retention
 
 __all__ = ["newest_of", "read_page"]
+
+_FROM_OLDEST: Final = """
+    SELECT sequence FROM events WHERE channel = ? AND kind <> 3 ORDER BY sequence LIMIT 1 OFFSET ?
+"""
+_FROM_NEWEST: Final = """
+    SELECT sequence FROM events WHERE channel = ? AND kind <> 3 ORDER BY sequence DESC LIMIT 1 OFFSET ?
+"""
 
 
 class _Channel:
@@ -30,12 +38,8 @@ class _Channel:
         if hidden > 0:
             assert history is not None
             # Counted from the end that is nearer.
-            order, offset = ("ASC", hidden - 1) if hidden <= history else ("DESC", history)
-            (cut,) = self._connection.execute(
-                "SELECT sequence FROM events WHERE channel = ? AND kind <> 3 "
-                f"ORDER BY sequence {order} LIMIT 1 OFFSET ?",  # noqa: S608 - one of the two words above
-                (self._id, offset),
-            ).fetchone()
+            query, offset = (_FROM_OLDEST, hidden - 1) if hidden <= history else (_FROM_NEWEST, history)
+            (cut,) = self._connection.execute(query, (self._id, offset)).fetchone()
             self.trimmed = max(self.trimmed, cut)
         if expired > self.trimmed:
             (cut,) = self._connection.execute(

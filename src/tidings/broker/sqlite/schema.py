@@ -7,13 +7,15 @@ from typing import Final
 __all__ = ["MIGRATIONS"]
 
 _FIRST: Final = (
-    # One row. `at` is the time of the newest entry, `forgotten` the mark of all channels that have no row.
+    # One row. `at` is the time of the newest entry, `forgotten` the mark of all channels that have no row, `boot` names
+    # the run of the machine in which the file was opened last.
     """
     CREATE TABLE log (
         epoch TEXT NOT NULL,
         newest INTEGER NOT NULL,
         at REAL NOT NULL,
-        forgotten INTEGER NOT NULL
+        forgotten INTEGER NOT NULL,
+        boot TEXT NOT NULL
     )
     """,
     # `at` is the time of the channel's newest entry, `trimmed` its newest event that was dropped, `events` how many are
@@ -43,7 +45,7 @@ _FIRST: Final = (
     "CREATE INDEX finishes_by_channel ON events (channel) WHERE kind = 3",
     "CREATE INDEX empty_channels_by_age ON channels (at) WHERE events = 0",
     # Eight random bytes: two logs never have the same epoch.
-    "INSERT INTO log VALUES (lower(hex(randomblob(8))), 0, 0, 0)",
+    "INSERT INTO log VALUES (lower(hex(randomblob(8))), 0, 0, 0, '')",
 )
 
 MIGRATIONS: Final = (_FIRST,)

@@ -47,9 +47,7 @@ def drop_oldest(connection: sqlite3.Connection, channel: int, count: int, budget
     """Drop the oldest events of a channel, as many as the budget allows; within a transaction."""
     if budget.spent:
         return
-    dropped, size, cut = connection.execute(
-        _CUT_OF_CHANNEL, (channel, min(count, budget.rows), budget.size)
-    ).fetchone()
+    dropped, size, cut = connection.execute(_CUT_OF_CHANNEL, (channel, min(count, budget.rows), budget.size)).fetchone()
     if not dropped:
         return
     connection.execute("DELETE FROM events WHERE channel = ? AND kind <> 3 AND sequence <= ?", (channel, cut))
@@ -67,7 +65,7 @@ def drop_expired(connection: sqlite3.Connection, limit: float, budget: Budget) -
     connection.execute(
         """
         UPDATE channels SET events = events - gone.count, trimmed = gone.newest FROM (
-            SELECT channel, count(*) AS count, max(sequence) AS newest FROM events
+            SELECT channel, count(*) AS count, max(sequence) AS newest FROM events NOT INDEXED
             WHERE sequence <= ? AND kind <> 3 GROUP BY channel
         ) AS gone WHERE id = gone.channel
         """,

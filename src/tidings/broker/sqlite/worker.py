@@ -27,6 +27,7 @@ class Worker(ABC, Generic[Message]):
         self._inbox: SimpleQueue[Message | None] = SimpleQueue()
         """What is to be done; None: stop."""
         self._stopping = False
+        self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
         """Start the thread; returns when it has its connection.
@@ -38,16 +39,24 @@ class Worker(ABC, Generic[Message]):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         started: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a disk that doesn't answer must not keep the process from its exit.
-        self._thread = threading.Thread(target=self._run, args=(started,), name=f"tidings-{self._name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(started,), name=f"tidings-{self._name}", daemon=True)
+        thread.start()
+        self._thread = thread
         await started
 
-    async def stop(self) -> None:
-        """Have the thread do what must still be done; returns when it has ended."""
+    def stop(self) -> None:
+        """Have the thread do what must still be done, then end."""
         self._stopping = True
         self._inbox.put(None)
-        await asyncio.shield(self._ended)
-        self._thread.join()
+
+    async def wait_until_ended(self, timeout: float) -> bool:
+        """Whether the thread has ended, and released what it had."""
+        if self._thread is None:
+            return True
+        await asyncio.wait([self._ended], timeout=timeout)
+        if self._ended.done():
+            self._thread.join()  # it is on its last line
+        return self._ended.done()
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 

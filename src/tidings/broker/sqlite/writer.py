@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty
 from typing import Final
 
 from tidings.broker.entry import Draft
 from tidings.broker.sqlite.appending import append_all
-from tidings.broker.sqlite.database import Database, is_busy, pause
+from tidings.broker.sqlite.database import Database, committing, is_busy, pause
 from tidings.broker.sqlite.worker import Worker, settle
-from tidings.errors import PublishError, StorageError
+from tidings.errors import PublishError
 
 __all__ = ["Writer"]
 
@@ -30,13 +32,15 @@ _ROW_BYTES: Final = 1_024
 class _Append:
     """Somebody waits for this draft to be stored."""
 
-    __slots__ = ("channel", "draft", "future", "size")
+    __slots__ = ("begun", "channel", "draft", "future", "size")
 
     def __init__(self, channel: str, draft: Draft, future: asyncio.Future[int]) -> None:
         self.channel = channel
         self.draft = draft
         self.future = future
         self.size = len(draft.head) + len(draft.tail)
+        self.begun = False
+        """Whether it may be stored though the caller gave up. Until then it won't be."""
 
 
 class Writer(Worker[_Append]):
@@ -45,15 +49,20 @@ class Writer(Worker[_Append]):
     Args:
         database: the file; this thread prepares it.
         history: events to keep of a channel.
+        timeout: seconds after which an append is given up. None: never.
         committed: called in the thread after each transaction with the bytes that it has written.
     """
 
-    def __init__(self, database: Database, history: int | None, committed: Callable[[int], None]) -> None:
+    def __init__(
+        self, database: Database, history: int | None, timeout: float | None, committed: Callable[[int], None]
+    ) -> None:
         super().__init__("writer", database)
         self._history = history
+        self._timeout = timeout
         self._committed = committed
         self._waiting: deque[_Append] = deque()  # taken from the inbox; the thread's own
         self._locked_out = False  # another process has the lock
+        self._give_up_at = math.inf
         self.epoch = ""
 
     async def append(self, channel: str, draft: Draft) -> int:
@@ -63,22 +72,27 @@ class Writer(Worker[_Append]):
             PublishError: it may or may not be stored.
         """
         if self._stopping:
-            raise PublishError(f"{self._database.path} is closed: the event is not stored")
+            raise PublishError(f"{self._database.path} is closed; the event is not stored")
         request = _Append(channel, draft, self._loop.create_future())
         if request.size + _ROW_BYTES > self._most_bytes:
-            raise PublishError(f"the event has {request.size} bytes, too many for an SQLite database: it is not stored")
+            raise PublishError(f"the event has {request.size} bytes, too many for SQLite; it is not stored")
         self._inbox.put(request)
         try:
-            async with asyncio.timeout(self._database.timeout):
+            async with asyncio.timeout(self._timeout):
                 return await request.future
         except TimeoutError:
-            raise PublishError(self._why_late()) from None
+            path, timeout = self._database.path, self._timeout
+            if request.begun:
+                message = f"{path} did not confirm the event within {timeout:g} s; it may or may not be stored"
+            elif self._locked_out:
+                message = f"{path} was locked by another process for {timeout:g} s; the event is not stored"
+            else:
+                message = f"{path} did not take the event within {timeout:g} s; it is not stored"
+            raise PublishError(message) from None
 
-    def _why_late(self) -> str:
-        path, timeout = self._database.path, self._database.timeout
-        if self._locked_out:
-            return f"{path} was locked by another process for {timeout:g} s: the event is not stored"
-        return f"{path} did not take the event within {timeout:g} s: it may or may not be stored"
+    def stop(self) -> None:
+        self._give_up_at = time.monotonic() + self._database.patience
+        super().stop()
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 
@@ -90,21 +104,78 @@ class Writer(Worker[_Append]):
         return connection
 
     def _work(self, connection: sqlite3.Connection) -> None:
-        stopping = False
-        while not stopping:
-            stopping = self._take(self._inbox.get())
+        while not (self._stopping and self._inbox.empty()):
+            self._take(self._inbox.get())
             while self._waiting:
                 try:
                     self._database.check()
-                    begun, stopped = self._begin(connection)
-                    stopping = stopping or stopped
-                    if begun:
+                    if self._begin(connection):
                         self._write(connection)
-                except (sqlite3.Error, StorageError) as error:
+                except Exception as error:  # noqa: BLE001 - raised by those who wait
                     self._reject(self._waiting, error)
+                    self._waiting.clear()
 
-    def _take(self, request: _Append | None) -> bool:
-        """Note what the inbox held; whether it says stop."""
-        if request is not None:
-            self._waiting.append(request)
-        return request is None
+    def _take(self, request: _Append | None) -> None:
+        """Take this and all else that the inbox holds."""
+        while True:
+            if request is not None:
+                self._waiting.append(request)
+            try:
+                request = self._inbox.get_nowait()
+            except Empty:
+                return
+
+    def _begin(self, connection: sqlite3.Connection) -> bool:
+        """Begin to write, once no other process does; False if all have given up waiting for it."""
+        while True:
+            while self._waiting and self._waiting[0].future.done():
+                self._waiting.popleft()
+            if not self._waiting:
+                return False
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() >= self._give_up_at:
+                    raise
+                self._locked_out = True
+                pause()
+            else:
+                self._locked_out = False
+                return True
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """One transaction."""
+        self._take(None)  # what came while the lock was waited for
+        batch: list[_Append] = []
+        size = 0
+        while self._waiting and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
+            request = self._waiting.popleft()
+            request.begun = True  # before it is seen that the caller still waits
+            if not request.future.done():
+                batch.append(request)
+                size += request.size
+        try:
+            with committing(connection):
+                appended = append_all(
+                    connection, self.epoch, [(request.channel, request.draft) for request in batch], self._history
+                )
+        except Exception as error:  # noqa: BLE001 - raised by those who wait
+            self._reject(batch, error)
+        else:
+            self._call(_settle_all, [request.future for request in batch], appended.sequences)
+            self._committed(appended.size)
+
+    def _reject(self, requests: Iterable[_Append], cause: Exception) -> None:
+        futures = [request.future for request in requests]
+        self._call(_settle_all, futures, [_rejection(self._database.explain(cause), cause) for _ in futures])
+
+
+def _rejection(why: str, cause: Exception) -> PublishError:
+    error = PublishError(why)
+    error.__cause__ = cause
+    return error
+
+
+def _settle_all(futures: Iterable[asyncio.Future[int]], outcomes: Iterable[int | PublishError]) -> None:
+    for future, outcome in zip(futures, outcomes, strict=True):
+        settle(future, outcome)

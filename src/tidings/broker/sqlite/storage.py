@@ -1,0 +1,111 @@
+"""The log in an SQLite file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tidings.broker.entry import FINISH, Draft
+from tidings.broker.sqlite.database import Database
+from tidings.broker.sqlite.keeper import Keeper
+from tidings.broker.sqlite.reader import Reader
+from tidings.broker.sqlite.worker import Worker
+from tidings.broker.sqlite.writer import Writer
+from tidings.broker.storage import Feed, Page, Retention, Storage
+from tidings.errors import PublishError, StorageError
+
+__all__ = ["SQLiteStorage"]
+
+logger = logging.getLogger("tidings.broker")
+
+_DISK_PATIENCE: Final = 5.0
+"""Seconds that closing may take when all locks are there."""
+
+
+class SQLiteStorage(Storage):
+    """A log in a file, shared by all processes of a machine that open it; none of them forks while it is open.
+
+    Args:
+        path: the file; made if there is none. SQLite puts two more beside it while it is in use.
+        retention: what is kept of a channel.
+        synchronous: `NORMAL`: what was appended survives the death of the process, but a power cut may cost the last
+            of it. `FULL`: it survives that too, and each transaction waits for the disk.
+        timeout: seconds after which an append is given up. None: never.
+    """
+
+    def __init__(
+        self, path: Path, retention: Retention, *, synchronous: str = "NORMAL", timeout: float | None = 5.0
+    ) -> None:
+        self._database = Database(path, synchronous, timeout)
+        self._retention = retention
+        self._timeout = timeout
+        self._open: _Workers | None = None
+
+    async def open(self, feed: Feed) -> None:
+        reader = Reader(self._database, self._retention, feed)
+        keeper = Keeper(self._database, self._retention)
+
+        def committed(size: int) -> None:
+            reader.look()
+            keeper.wrote(size)
+
+        writer = Writer(self._database, self._retention.history, self._timeout, committed)
+        workers = _Workers(writer, reader, keeper)  # the writer first, as it prepares the file
+        try:
+            for worker in workers:
+                await worker.start()
+        except BaseException:
+            await self._stop(workers)
+            raise
+        self.epoch = writer.epoch
+        self._open = workers
+
+    async def close(self) -> None:
+        workers, self._open = self._open, None
+        if workers is not None:
+            await self._stop(workers)
+
+    async def append(self, channel: str, draft: Draft) -> int:
+        if self._open is None:
+            raise PublishError(f"{self._database.path} is not open; the event is not stored")
+        return await self._open.writer.append(channel, draft)
+
+    async def finish(self, channel: str) -> None:
+        await self.append(channel, FINISH)
+
+    async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        if self._open is None:
+            raise StorageError(f"{self._database.path} is not open")
+        return await self._open.reader.read(channels, after)
+
+    def listen(self) -> None:
+        if self._open is not None:
+            self._open.reader.listen()
+
+    def unlisten(self) -> None:
+        if self._open is not None:
+            self._open.reader.unlisten()
+
+    async def _stop(self, workers: _Workers) -> None:
+        try:
+            workers.reader.stop()
+            workers.keeper.stop()
+            ended = await self._has_ended(workers.reader) and await self._has_ended(workers.keeper)
+        finally:
+            # Its connection is closed after the others: the last one clears the write-ahead log away, and of two that
+            # are closed at the same moment neither is it.
+            workers.writer.stop()
+        if not (await self._has_ended(workers.writer) and ended):
+            logger.error("%s: closing it takes too long, its threads are left behind", self._database.path)
+
+    async def _has_ended(self, worker: Worker[Any]) -> bool:
+        # Who waits for a lock has given up by then; only a disk that doesn't answer can take longer.
+        return await worker.wait_until_ended(self._database.patience + _DISK_PATIENCE)
+
+
+class _Workers(NamedTuple):
+    writer: Writer
+    reader: Reader
+    keeper: Keeper

@@ -1,0 +1,801 @@
+"""One subscriber's way from the storage to the log and back, on a storage that does what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tests.asgi import PATIENCE
+from tests.broker.contract.reading import until
+from tidings.broker import log as log_module
+from tidings.broker import reader as reader_module
+from tidings.broker.entry import FINISH, Draft, Entry, Kind, split_frame
+from tidings.broker.log import Batch, Log
+from tidings.broker.reader import OpenBroker, Reader
+from tidings.broker.storage import Feed, Page, Storage
+from tidings.errors import BrokerClosed, StorageError
+
+pytestmark = pytest.mark.anyio
+
+EVENT = Draft(Kind.JSON, b"data: 1\n", b"\n")
+
+
+class FakeStorage(Storage):
+    """Keeps everything, feeds when it is told to, and reads in three steps between which anything may happen."""
+
+    epoch = "e"
+
+    def __init__(self) -> None:
+        self.stored: list[Entry] = []
+        self.trimmed: dict[str, int] = {}
+        self.fed = 0
+        self.feeds = False  # it skips at once when somebody listens, as the memory does
+        self.listening = 0
+        self.reads: list[int | None] = []
+        self.page_entries = 500
+        self.error: Exception | None = None
+        self.asked: list[Callable[[], object]] = []
+        self.answered: list[Callable[[], object]] = []
+        self.log = Log(self.listen, self.unlisten)
+
+    @property
+    def newest(self) -> int:
+        return len(self.stored)
+
+    def store(self, channel: str = "a", draft: Draft = EVENT) -> int:
+        sequence = self.newest + 1
+        self.stored.append(Entry(sequence, channel, draft.kind, 0.0, draft.frame(self.epoch, sequence)))
+        return sequence
+
+    def feed(self) -> None:
+        """Feed what is stored and wasn't fed."""
+        if self.feeds:
+            entries, self.fed = self.stored[self.fed :], self.newest
+            self.log.append(entries, self.fed)
+
+    def put(self, *channels: str, draft: Draft = EVENT) -> None:
+        for channel in channels:
+            self.store(channel, draft)
+        self.feed()
+
+    def skip(self) -> None:
+        self.feeds = True
+        self.fed = self.newest
+        self.log.skip(self.fed)
+
+    def trim(self, channel: str, up_to: int) -> None:
+        self.trimmed[channel] = up_to
+
+    async def open(self, feed: Feed) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    async def append(self, channel: str, draft: Draft) -> int:
+        raise NotImplementedError
+
+    async def finish(self, channel: str) -> None:
+        raise NotImplementedError
+
+    async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        self.reads.append(after)
+        await asyncio.sleep(0)
+        for step in self.asked:
+            step()
+        self.asked = []
+        if self.error is not None:
+            raise self.error
+        page = self._page(channels, after)
+        await asyncio.sleep(0)
+        for step in self.answered:
+            step()
+        self.answered = []
+        return page
+
+    def _page(self, channels: Sequence[str], after: int | None) -> Page:
+        trimmed = max((self.trimmed.get(name, 0) for name in channels), default=0)
+        shown = [
+            entry
+            for entry in self.stored
+            if entry.channel in channels
+            and entry.kind != Kind.FINISH
+            and entry.sequence > self.trimmed.get(entry.channel, 0)
+        ]
+        entries = [] if after is None else [entry for entry in shown if entry.sequence > after]
+        last = {entry.channel: entry.kind for entry in self.stored}
+        position = self.newest
+        if len(entries) > self.page_entries:
+            entries = entries[: self.page_entries]
+            position = entries[-1].sequence
+        finished = all(last.get(name) == Kind.FINISH for name in channels)
+        return Page(entries, position, self.newest, trimmed, finished)
+
+    def listen(self) -> None:
+        self.listening += 1
+        if self.feeds:
+            self.skip()
+
+    def unlisten(self) -> None:
+        self.listening -= 1
+
+
+@pytest.fixture
+async def storage() -> FakeStorage:
+    storage = FakeStorage()
+    storage.feeds = True
+    return storage
+
+
+def reader_of(storage: FakeStorage, *channels: str, requested: str | None = None) -> Reader:
+    return Reader(OpenBroker(storage, storage.log, None), channels or ("a",), requested)
+
+
+async def begun(storage: FakeStorage, *channels: str, requested: str | None = None) -> Reader:
+    reader = reader_of(storage, *channels, requested=requested)
+    await reader.begin()
+    return reader
+
+
+class Waiting:
+    """Reads as an iterator does: it waits for what comes next."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.entries: list[Entry] = []
+        self._task = asyncio.create_task(self._read(reader))
+
+    async def _read(self, reader: Reader) -> None:
+        while (batch := await reader.next()) is not None:
+            self.entries += batch.entries
+
+    @property
+    def ended(self) -> bool:
+        return self._task.done() and self._task.exception() is None
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+class Called:
+    """Reads as a response does: it is called when there is something, and takes it or lets a task fetch it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.entries: list[Entry] = []
+        self.calls: list[Batch | None] = []
+        self.takes = True
+        self.reading = False
+        self._reader = reader
+        self._bell = asyncio.Event()
+        reader.on_news = self._on_news
+        self._task = asyncio.create_task(self._read())
+
+    def _on_news(self, batch: Batch | None) -> bool:
+        assert batch is None or not self.reading
+        self.calls.append(batch)
+        if batch is not None and self.takes:
+            self.entries += batch.entries
+            return True
+        self._bell.set()
+        return False
+
+    async def _read(self) -> None:
+        while not self._reader.ended:
+            self.reading = True
+            while (batch := await self._reader.ready()) is not None:
+                self.entries += batch.entries
+            self.reading = False
+            if not self._reader.ended:
+                await self._bell.wait()
+                self._bell.clear()
+
+    @property
+    def ended(self) -> bool:
+        return self._task.done() and self._task.exception() is None
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+
+BOTH = pytest.mark.parametrize("way", [Waiting, Called])
+Way = Callable[[Reader], Waiting | Called]
+
+
+def sequences(entries: Sequence[Entry]) -> list[int]:
+    return [entry.sequence for entry in entries]
+
+
+async def at_rest(storage: FakeStorage) -> None:
+    """Until everybody has read what there is: nothing here takes longer than some turns of the event loop."""
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert storage.log._sleepers is None
+
+
+async def reset_in(reading: Waiting | Called, at: int = 0) -> dict[str, Any]:
+    await until(lambda: len(reading.entries) > at, "something comes")
+    entry = reading.entries[at]
+    assert entry.kind == Kind.CONTROL
+    name, text = split_frame(entry.frame)
+    assert name == "reset"
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+# -- the seam between the storage's page and the log's tail -----------------------------------------------------------
+
+
+def schedules() -> Iterator[tuple[tuple[int, ...], int, tuple[int, ...]]]:
+    """When each of two events is stored, when the feed starts, and when each event is fed.
+
+    0 is before the subscription begins, 1 while the storage is asked, 2 when it has looked, 3 when it has begun.
+    """
+    for stored in itertools.combinations_with_replacement(range(4), 2):
+        for skipped in range(4):
+            for fed in itertools.combinations_with_replacement(range(4), 2):
+                if all(store <= feed for store, feed in zip(stored, fed, strict=True)):
+                    yield stored, skipped, fed
+
+
+@BOTH
+@pytest.mark.parametrize("requested", [None, "earliest", "e-0", "e-1", "no id"])
+@pytest.mark.parametrize("page_entries", [1, 500])
+async def test_nothing_is_lost_or_doubled_at_the_seam(requested: str | None, page_entries: int, way: Way) -> None:
+    for schedule in schedules():
+        stored, skipped, fed = schedule
+        storage = FakeStorage()
+        storage.page_entries = page_entries
+
+        def act(
+            stage: int,
+            storage: FakeStorage = storage,
+            stored: tuple[int, ...] = stored,
+            skipped: int = skipped,
+            fed: tuple[int, ...] = fed,
+        ) -> None:
+            for _ in range(stored.count(stage)):
+                storage.store()
+            if stage == skipped:
+                storage.skip()
+            to_feed = sum(at <= stage for at in fed)
+            if storage.feeds and to_feed > storage.fed:
+                entries = storage.stored[storage.fed : to_feed]
+                storage.fed = to_feed
+                storage.log.append(entries, to_feed)
+
+        act(0)
+        storage.asked = [lambda: act(1)]
+        storage.answered = [lambda: act(2)]
+        reader = await begun(storage, requested=requested)
+        reading = way(reader)
+        act(3)
+        last = storage.store()
+        storage.feed()
+        await at_rest(storage)
+        found = sequences([entry for entry in reading.entries if entry.kind != Kind.CONTROL])
+        known = {None: sum(at < 2 for at in stored), "e-1": int(stored[0] < 2)}.get(requested, 0)
+        assert found == list(range(known + 1, last + 1)), schedule
+        resets = [at for at, entry in enumerate(reading.entries) if entry.kind == Kind.CONTROL]
+        assert resets == ([0] if requested == "no id" or (requested == "e-1" and not known) else []), schedule
+        reading.stop()
+        reader.leave()
+        assert storage.listening == 0
+
+
+# -- history ----------------------------------------------------------------------------------------------------------
+
+
+async def test_history_is_read_page_by_page_and_then_the_log(storage: FakeStorage) -> None:
+    storage.page_entries = 2
+    storage.put(*"aabab")
+    reader = await begun(storage, requested="earliest")
+    reading = Called(reader)
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 4]
+    assert storage.reads == [0, 2]
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 4, 6]
+    assert storage.reads == [0, 2]
+    reading.stop()
+
+
+async def test_a_position_is_that_of_what_was_given(storage: FakeStorage) -> None:
+    storage.put(*"bbaab")
+    reader = await begun(storage, requested="earliest")
+    assert (reader.position, reader.last) == (2, None)  # the third is the next
+    assert (await reader.ready()) is not None
+    assert (reader.position, reader.last) == (5, 4)
+    assert (await begun(storage)).position == 5
+    resumed = await begun(storage, requested="e-3")
+    assert resumed.last == 3
+
+
+@BOTH
+async def test_a_laggard_reads_on_from_the_storage(
+    storage: FakeStorage, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_TAIL_ENTRIES", 4)
+    storage.page_entries = 3
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put(*"a" * 20)
+    # More comes while it reads: it is never done with the storage before it has caught up with the tail.
+    storage.asked = [lambda: storage.put(*"a" * 5)]
+    storage.answered = [lambda: storage.put(*"a" * 3)]
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == list(range(1, 30))
+    assert len(storage.reads) > 3
+    reading.stop()
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_a_loss_while_connected_puts_a_reset_into_the_stream(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    for _ in range(3):
+        storage.store()
+    storage.trim("a", 3)
+    storage.skip()
+    assert await reset_in(reading, 1) == {"reason": "trimmed", "requested": "e-1", "oldest": "e-4"}
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 3, 4, 5]
+    reading.stop()
+
+
+@BOTH
+async def test_a_loss_before_the_first_event_names_no_id(storage: FakeStorage, way: Way) -> None:
+    storage.put("a")
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.store()
+    storage.trim("a", 2)
+    storage.skip()
+    assert await reset_in(reading) == {"reason": "trimmed", "requested": None, "oldest": None}
+    assert sequences(reading.entries) == [2]
+    reading.stop()
+
+
+@BOTH
+async def test_what_was_dropped_after_it_was_given_is_no_loss(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a", "a")
+    await at_rest(storage)
+    storage.store()
+    storage.trim("a", 2)
+    storage.skip()
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3]
+    assert all(entry.kind == Kind.JSON for entry in reading.entries)
+    reading.stop()
+
+
+@pytest.mark.parametrize(
+    ("requested", "trimmed", "expected"),
+    [
+        (None, 3, None),
+        ("earliest", 3, None),
+        ("e-3", 3, None),
+        ("e-4", 3, None),
+        ("e-2", 3, {"reason": "trimmed", "requested": "e-2", "oldest": "e-4"}),
+        ("e-0", 3, {"reason": "trimmed", "requested": "e-0", "oldest": "e-4"}),
+        ("e-0", 0, None),
+        ("e-5", 5, None),
+        ("e-4", 5, {"reason": "trimmed", "requested": "e-4", "oldest": None}),
+        ("e-6", 3, {"reason": "ahead", "requested": "e-6", "oldest": "e-4"}),
+        ("f-4", 3, {"reason": "epoch", "requested": "f-4", "oldest": "e-4"}),
+        ("x", 5, {"reason": "malformed", "requested": "x", "oldest": None}),
+    ],
+)
+async def test_how_a_subscription_begins(
+    storage: FakeStorage, requested: str | None, trimmed: int, expected: dict[str, Any] | None
+) -> None:
+    storage.put(*"aaaaa")
+    storage.trim("a", trimmed)
+    reading = Waiting(await begun(storage, requested=requested))
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    given = sequences([entry for entry in reading.entries if entry.kind != Kind.CONTROL])
+    if expected is None:
+        assert len(given) == len(reading.entries)
+        start = {None: 5, "earliest": trimmed}.get(requested) if requested in {None, "earliest"} else int(requested[2:])
+        assert given == list(range(start + 1, 7))
+    else:
+        assert await reset_in(reading) == expected
+        assert reading.entries[0].sequence == trimmed
+        assert given == list(range(trimmed + 1, 7))
+    reading.stop()
+
+
+async def test_no_id_is_known_before_the_reset_was_given(storage: FakeStorage) -> None:
+    # Else a stream that ends at once would tell its client to go on behind what it doesn't know that it missed.
+    storage.put(*"aaa")
+    reader = await begun(storage, requested="no id")
+    assert reader.last is not None
+    assert reader.last >= reader.position
+
+
+# -- finished channels ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_a_channel_that_is_finished_ends_behind_its_last_event(storage: FakeStorage, way: Way) -> None:
+    reader = await begun(storage)
+    reading = way(reader)
+    await at_rest(storage)
+    storage.put("a", "a")
+    storage.put("a", draft=FINISH)
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1, 2]
+    assert reader.ended
+
+
+@BOTH
+async def test_several_channels_end_when_all_are_finished(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a")
+    storage.put("a", draft=FINISH)
+    await at_rest(storage)
+    storage.put("b", "b")
+    storage.put("c", draft=FINISH)
+    await at_rest(storage)
+    assert not reading.ended
+    storage.put("b", draft=FINISH)
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1, 3, 4]
+
+
+@BOTH
+async def test_a_channel_that_is_opened_again_meanwhile_goes_on(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", draft=FINISH)
+    storage.put("b", draft=FINISH)
+    # The storage is asked whether all of them are finished; before it has looked one isn't any more.
+    storage.asked = [lambda: storage.put("a")]
+    await at_rest(storage)
+    assert sequences(reading.entries) == [3]
+    assert not reading.ended
+    storage.put("a", draft=FINISH)
+    await until(lambda: reading.ended, "it ends")
+
+
+@BOTH
+async def test_a_channel_that_is_opened_again_after_the_storage_has_looked_has_ended(
+    storage: FakeStorage, way: Way
+) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", draft=FINISH)
+    await at_rest(storage)
+    storage.put("b", draft=FINISH)
+    storage.answered = [lambda: storage.put("a")]
+    await until(lambda: reading.ended, "it ends")
+    assert reading.entries == []
+
+
+@BOTH
+async def test_what_the_log_holds_behind_a_finished_channel_is_read_there(storage: FakeStorage, way: Way) -> None:
+    # The storage may have dropped it by then, as more is in the tail than is retained.
+    reader = await begun(storage, "a", "b")
+    storage.put("a", draft=FINISH)
+    storage.put(*"bbbbb")
+    storage.trim("b", 5)
+    reading = way(reader)
+    await at_rest(storage)
+    assert sequences(reading.entries) == [2, 3, 4, 5, 6]
+    assert all(entry.kind == Kind.JSON for entry in reading.entries)
+    storage.put("b", draft=FINISH)
+    await until(lambda: reading.ended, "it ends")
+
+
+@BOTH
+async def test_a_history_that_is_finished_ends_behind_its_last_event(storage: FakeStorage, way: Way) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaa")
+    storage.put("a", draft=FINISH)
+    reader = await begun(storage, requested="earliest")
+    assert not reader.ended
+    reading = way(reader)
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("requested", [None, "e-2", "e-1"])
+async def test_where_nothing_follows_nothing_begins(storage: FakeStorage, requested: str | None) -> None:
+    storage.put("a")
+    storage.put("a", draft=FINISH)
+    assert (await begun(storage, requested=requested)).ended
+
+
+@BOTH
+async def test_a_history_that_is_opened_again_while_it_is_read_goes_on(storage: FakeStorage, way: Way) -> None:
+    storage.put("a")
+    storage.put("a", draft=FINISH)
+    reader = await begun(storage, requested="earliest")
+    storage.put("a")
+    reading = way(reader)
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 3]
+    assert not reading.ended
+    reading.stop()
+
+
+# -- being called -----------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_called_is_given_the_batch_that_all_share(storage: FakeStorage) -> None:
+    readings = [Called(await begun(storage)) for _ in range(3)]
+    await at_rest(storage)
+    storage.put("a", "a")
+    await at_rest(storage)
+    batches = [reading.calls for reading in readings]
+    assert [len(calls) for calls in batches] == [1, 1, 1]
+    assert batches[0][0] is batches[1][0] is batches[2][0]
+    for reading in readings:
+        reading.stop()
+
+
+async def test_who_does_not_take_a_batch_fetches_it(storage: FakeStorage) -> None:
+    reading = Called(await begun(storage))
+    reading.takes = False
+    await at_rest(storage)
+    for _ in range(3):
+        storage.put("a", "a")
+        await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5, 6]
+    reading.stop()
+
+
+async def test_what_is_too_much_for_one_batch_follows_it(storage: FakeStorage) -> None:
+    reading = Called(await begun(storage))
+    await at_rest(storage)
+    big = Draft(Kind.RAW, b"data: " + b"x" * 30_000 + b"\n", b"\n")
+    storage.put(*"aaaaa", draft=big)
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5]
+    assert [call is None for call in reading.calls] == [False, True]
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5, 6]
+    reading.stop()
+
+
+async def test_news_of_two_channels_at_once_are_one_call(storage: FakeStorage) -> None:
+    reading = Called(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", "b")
+    await at_rest(storage)
+    assert len(reading.calls) == 1
+    assert sequences(reading.entries) == [1, 2]
+    storage.put("b")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3]
+    reading.stop()
+
+
+async def test_who_leaves_while_it_is_called_is_called_no_more(storage: FakeStorage) -> None:
+    reader = await begun(storage)
+    view = storage.log.join(("a",))
+    calls: list[Batch | None] = []
+
+    def leave(batch: Batch | None) -> bool:
+        calls.append(batch)
+        reader.leave()
+        return True
+
+    reader.on_news = leave
+    assert await reader.ready() is None
+    storage.put("a")
+    await at_rest(storage)
+    assert view.readers == 1
+    assert not view.waiting
+    count = len(calls)
+    storage.put("a")
+    await at_rest(storage)
+    assert len(calls) == count
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_closing_the_log_ends_who_waits(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.log.close()
+    await until(lambda: reading.ended, "it ends")
+
+
+@BOTH
+@pytest.mark.parametrize("turns", range(4))
+async def test_closing_the_log_ends_who_is_to_be_woken_behind_the_news(
+    storage: FakeStorage, way: Way, turns: int
+) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    storage.log.close()
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1]
+
+
+@BOTH
+async def test_closing_the_log_ends_who_reads_the_storage(storage: FakeStorage, way: Way) -> None:
+    storage.page_entries = 1
+    storage.put(*"aaa")
+    reader = await begun(storage, requested="earliest")
+    storage.error = StorageError("closed")
+    storage.asked = [storage.log.close]
+    reading = way(reader)
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1]
+
+
+async def test_closing_the_log_refuses_who_was_about_to_begin(storage: FakeStorage) -> None:
+    storage.asked = [storage.log.close]
+    storage.error = StorageError("closed")
+    reader = reader_of(storage)
+    with pytest.raises(BrokerClosed):
+        await reader.begin()
+    assert not storage.log._views
+
+
+@BOTH
+async def test_leaving_ends_who_waits_and_keeps_nothing(storage: FakeStorage, way: Way) -> None:
+    reader = await begun(storage)
+    reading = way(reader)
+    await at_rest(storage)
+    assert storage.listening == 1
+    reader.leave()
+    reader.leave()
+    await until(lambda: reading.ended, "it ends")
+    assert storage.listening == 0
+
+
+@BOTH
+async def test_who_has_left_is_not_kept_by_those_who_read_the_same(storage: FakeStorage, way: Way) -> None:
+    kept, gone, cancelled = [await begun(storage) for _ in range(3)]
+    readings = [way(reader) for reader in (kept, gone)] + [Waiting(cancelled)]
+    await at_rest(storage)
+    view = storage.log.join(("a",))
+    assert list(view.waiting) == [kept, gone, cancelled]
+    gone.leave()
+    readings[2].stop()
+    await at_rest(storage)
+    assert list(view.waiting) == [kept]
+    readings[0].stop()
+
+
+@pytest.mark.parametrize("step", ["asked", "answered"])
+@BOTH
+async def test_leaving_while_the_storage_is_read_ends_the_reader(storage: FakeStorage, step: str, way: Way) -> None:
+    storage.page_entries = 1
+    storage.put(*"aaa")
+    reader = await begun(storage, requested="earliest")
+    setattr(storage, step, [reader.leave])
+    reading = way(reader)
+    await until(lambda: reading.ended, "it ends")
+    assert sequences(reading.entries) == [1]
+    assert storage.listening == 0
+
+
+async def test_leaving_while_it_begins_ends_the_reader(storage: FakeStorage) -> None:
+    storage.put("a")
+    reader = reader_of(storage, requested="earliest")
+    storage.asked = [reader.leave]
+    await reader.begin()
+    assert reader.ended
+    assert await reader.next() is None
+    assert storage.listening == 0
+
+
+async def test_a_storage_that_cannot_be_read_is_an_error(storage: FakeStorage) -> None:
+    reader = await begun(storage)
+    storage.error = StorageError("the disk is gone")
+    with pytest.raises(StorageError, match="the disk is gone"):
+        await reader_of(storage).begin()
+    assert storage.listening == 1
+    storage.store()
+    storage.skip()
+    with pytest.raises(StorageError, match="the disk is gone"):
+        await reader.next()
+    storage.error = None
+    batch = await reader.next()  # the reader stands where it stood
+    assert batch is not None
+    assert sequences(batch.entries) == [1]
+    reader.leave()
+    assert storage.listening == 0
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_is_cancelled_while_it_begins_leaves(storage: FakeStorage, turns: int) -> None:
+    reader = reader_of(storage)
+    beginning = asyncio.create_task(reader.begin())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    beginning.cancel()
+    await asyncio.wait([beginning])
+    assert storage.listening == (0 if beginning.cancelled() else 1)
+    reader.leave()
+    assert storage.listening == 0
+
+
+async def test_who_was_cancelled_while_it_waited_may_wait_again(storage: FakeStorage) -> None:
+    reader = await begun(storage)
+    for turns in range(6):
+        waiting = asyncio.create_task(reader.next())
+        await asyncio.sleep(0)
+        storage.put("a")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if waiting.cancelled():
+            async with asyncio.timeout(PATIENCE):
+                batch = await reader.next()
+        else:
+            batch = waiting.result()
+        assert batch is not None
+        assert sequences(batch.entries) == [turns + 1]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "in another thread"])
+async def test_a_reader_that_was_dropped_leaves(storage: FakeStorage, elsewhere: bool) -> None:
+    kept = await begun(storage, "a", "b")
+    dropped = [await begun(storage, *channels) for channels in (("a",), ("a", "b"), ("c",))]
+    if elsewhere:
+        thread = threading.Thread(target=dropped.clear)
+        thread.start()
+        thread.join()
+    else:
+        dropped.clear()
+    gc.collect()
+    await until(lambda: len(storage.log._views) == 1, "they have left")
+    assert storage.listening == 1
+    storage.put("b")
+    batch = await kept.next()
+    assert batch is not None
+    assert sequences(batch.entries) == [1]
+
+
+def test_a_reader_that_is_dropped_after_its_loop_was_closed_says_nothing() -> None:
+    async def main() -> Reader:
+        return await begun(FakeStorage())
+
+    reader = asyncio.run(main())
+    del reader
+    gc.collect()  # a warning would be an error
+
+
+async def test_a_reader_that_is_dropped_touches_no_metric_where_it_is_dropped(
+    storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The garbage collector may run while that thread holds the metric's own lock.
+    closed: list[int] = []
+    monkeypatch.setattr(reader_module.metrics, "subscription_closed", lambda: closed.append(1))
+    reader = await begun(storage)
+    del reader
+    gc.collect()
+    assert closed == []
+    await until(lambda: closed, "it is counted on the loop")
+    assert len(closed) == 1
