@@ -41,6 +41,17 @@ class FrameFeeder(Feeder):
     def _end(self, error: BaseException | None) -> None:
         if error is None and not self._frame_source.ended:
             self._over = True
+            self.steps = _OVER
             self.pending = IDLE
         else:
             super()._end(error)
+
+
+async def _nothing() -> None:
+    pass
+
+
+_OVER = _nothing()
+"""Steps that are over, for all feeders: what has run keeps its memory as long as somebody holds it."""
+
+_OVER.close()

@@ -131,7 +131,7 @@ class Pump:
         """
         state = LoopState.current()
         ending = Ending.FAILED
-        watcher = self._loop.create_task(self._watch())
+        watcher = self._loop.create_task(self._watch(), name="tidings-watch")
         self._after(self._limits.max_duration, self._time_is_up)
         metrics.stream_opened()
         try:
