@@ -165,6 +165,14 @@ def test_a_filter_that_can_not_be_called_is_refused(where: Any) -> None:
         Broker().subscribe("news", where=where)
 
 
+def test_a_filter_that_would_have_to_be_awaited_is_refused() -> None:
+    async def where(event: object) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="'where' must be a plain function"):
+        Broker().subscribe("news", where=where)
+
+
 @pytest.mark.parametrize("last_event_id", [5, b"abc-1", ["abc-1"], True])
 def test_an_id_that_is_no_str_is_refused(last_event_id: Any) -> None:
     with pytest.raises(TypeError, match="'last_event_id' must be a str or None"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import CancelledError
@@ -245,6 +246,8 @@ class Broker:
             raise ValueError("'channels' must name one channel at least")
         if where is not None and not callable(where):
             raise TypeError(f"'where' must be a function of an event, not {type(where).__name__}")
+        if inspect.iscoroutinefunction(where):
+            raise TypeError("'where' must be a plain function: what an `async def` returns is always true")
         names = tuple(dict.fromkeys(check_channel(channel) for channel in channels))
         return Subscription(self._opened_here, names, check_last_event_id(last_event_id), where)
 
