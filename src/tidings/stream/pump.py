@@ -4,6 +4,9 @@ Everything happens in the request's own task. The feeder steps the source by han
 collects them, and when the source suspends, what it waits for comes up here. Then the frames go out, and the pump
 waits: for that future, or for a ring of its bell, by the heartbeat, the start that is due, or what ends the stream.
 
+A source of frames calls when it has something (`on_news`). If the task waits with nothing else to do, the frames are
+written in that call, as if the task had woken.
+
 So whatever ends a stream early only notes a reason and rings, and a cancellation of the task is never the pump's own
 doing: it is passed on to the source, which sees what it would see if it were awaited directly.
 """

@@ -1,4 +1,4 @@
-"""Writes to the connection: one message at a time, from the request's own task."""
+"""Writes to the connection: one message at a time, from the request's own task, or in its name while it waits."""
 
 from __future__ import annotations
 
