@@ -7,13 +7,13 @@ import secrets
 import string
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
 
 from tidings.broker.entry import FINISH, Draft, Entry, Window
-from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Feed, Page, Retention, Storage
+from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Feed, Page, Retention, Storage, first_page
 
 __all__ = ["MemoryStorage"]
 
@@ -95,7 +95,7 @@ class MemoryStorage(Storage):
         position = self._newest
         if after is not None:
             windows = [state.window for state in states if state is not None and len(state.window)]
-            entries = _first(merge(*(window.after(after, PAGE_ENTRIES, PAGE_BYTES) for window in windows)))
+            entries = first_page(merge(*(window.after(after, PAGE_ENTRIES, PAGE_BYTES) for window in windows)))
             if entries and entries[-1].sequence < max(window.newest.sequence for window in windows):
                 position = entries[-1].sequence
         finished = all(state is not None and state.finished for state in states)
@@ -177,15 +177,3 @@ def _due(states: OrderedDict[str, _Channel], limit: float) -> list[str]:
             break
         due.append(name)
     return due
-
-
-def _first(entries: Iterable[Entry]) -> list[Entry]:
-    """As many as go on a page."""
-    page: list[Entry] = []
-    size = 0
-    for entry in islice(entries, PAGE_ENTRIES):
-        page.append(entry)
-        size += len(entry.frame)
-        if size >= PAGE_BYTES:
-            break
-    return page

@@ -9,13 +9,14 @@ something behind it is gone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 from tidings.broker.entry import Draft, Entry
 
-__all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "Feed", "Page", "Retention", "Storage"]
+__all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "Feed", "Page", "Retention", "Storage", "first_page"]
 
 PAGE_ENTRIES: Final = 500
 """Entries that one page holds at the most."""
@@ -55,6 +56,18 @@ class Page:
     def complete(self) -> bool:
         """Whether nothing was left for another page."""
         return self.position == self.newest
+
+
+def first_page(entries: Iterable[Entry]) -> list[Entry]:
+    """As many of these as go on a page: one at least, if there is one."""
+    page: list[Entry] = []
+    size = 0
+    for entry in islice(entries, PAGE_ENTRIES):
+        page.append(entry)
+        size += len(entry.frame)
+        if size >= PAGE_BYTES:
+            break
+    return page
 
 
 class Feed(Protocol):

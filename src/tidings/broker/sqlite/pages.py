@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from heapq import merge
-from itertools import islice
 from typing import Final
 
 from tidings.broker.entry import NEVER, Entry
 from tidings.broker.sqlite.database import transaction
-from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Page, Retention
+from tidings.broker.storage import Page, Retention, first_page
 
 __all__ = ["newest_of", "read_page"]
 
@@ -48,7 +47,7 @@ class _Channel:
             ).fetchone()
             self.trimmed = max(self.trimmed, cut or NEVER)
 
-    def after(self, position: int) -> Iterator[Entry]:
+    def after(self, position: int) -> Generator[Entry, None, None]:
         """The events behind a position, each read when it is asked for."""
         with closing(
             self._connection.execute(
@@ -86,7 +85,10 @@ def read_page(connection: sqlite3.Connection, names: Sequence[str], after: int |
         entries: list[Entry] = []
         position = newest
         if after is not None and after < newest:
-            entries = _first([channel.after(after) for channel in channels])
+            sources = [channel.after(after) for channel in channels]
+            entries = first_page(merge(*sources))
+            for source in sources:
+                source.close()  # a statement left open keeps its lock
             if entries and entries[-1].sequence < max(channel.newest() for channel in channels):
                 position = entries[-1].sequence
     return Page(entries, position, newest, trimmed, finished)
@@ -96,20 +98,6 @@ def newest_of(connection: sqlite3.Connection) -> int:
     """The sequence given out last."""
     (newest,) = connection.execute("SELECT newest FROM log").fetchone()
     return int(newest)
-
-
-def _first(sources: list[Iterator[Entry]]) -> list[Entry]:
-    """As many as go on a page, of all in order."""
-    page: list[Entry] = []
-    size = 0
-    for entry in islice(sources[0] if len(sources) == 1 else merge(*sources), PAGE_ENTRIES):
-        page.append(entry)
-        size += len(entry.frame)
-        if size >= PAGE_BYTES:
-            break
-    for source in sources:
-        source.close()  # type: ignore[attr-defined] # they are generators; a statement left open keeps its lock
-    return page
 
 
 def _expired(connection: sqlite3.Connection, newest: int, limit: float) -> int:
