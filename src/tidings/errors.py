@@ -2,10 +2,14 @@
 
     TidingsError
     ├── BrokerClosed        a broker was used before it was opened, or after it was closed
+    ├── ConnectionFailed    a client has tried often enough
+    ├── ContentTypeError    what a client was sent is no event stream
     ├── EventTooLarge       an event to decode outgrew its bound
     ├── ItemError           an item that a stream can't send (also a ValueError)
     ├── PublishError        an event may not be stored
-    └── StorageError        a broker's log can't be opened or read
+    ├── StatusError         a status on which a client doesn't reconnect
+    ├── StorageError        a broker's log can't be opened or read
+    └── UnknownEvent        an event of a name that a strict client doesn't know (also a ValueError)
 
 Wrong arguments are Python's own `TypeError` and `ValueError`, raised where the argument is given.
 """
@@ -17,7 +21,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidings.wire.decoder import ReceivedEvent
 
-__all__ = ["BrokerClosed", "EventTooLarge", "ItemError", "PublishError", "StorageError", "TidingsError"]
+__all__ = [
+    "BrokerClosed",
+    "ConnectionFailed",
+    "ContentTypeError",
+    "EventTooLarge",
+    "ItemError",
+    "PublishError",
+    "StatusError",
+    "StorageError",
+    "TidingsError",
+    "UnknownEvent",
+]
 
 
 class TidingsError(Exception):
@@ -26,6 +41,14 @@ class TidingsError(Exception):
 
 class BrokerClosed(TidingsError):  # noqa: N818 - the name says what happened
     """A broker was used before it was opened or after it was closed: use it inside of `async with broker`."""
+
+
+class ConnectionFailed(TidingsError):  # noqa: N818 - the name says what happened
+    """A client's attempts to connect failed `max_attempts` times in a row; the last one's error is the cause."""
+
+
+class ContentTypeError(TidingsError):
+    """A server answered with 200 and something else than `text/event-stream` (WHATWG HTML §9.2.2: fail)."""
 
 
 class EventTooLarge(TidingsError):  # noqa: N818 - the name says what happened
@@ -53,5 +76,21 @@ class PublishError(TidingsError):
     """An event could not be stored, or nobody knows whether it was: it may or may not reach subscribers."""
 
 
+class StatusError(TidingsError):
+    """A server answered with a status on which a client doesn't reconnect (WHATWG HTML §9.2.2: fail).
+
+    Attributes:
+        status: the HTTP status code.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class StorageError(TidingsError):
     """A broker's log can't be opened or read. The message says what is wrong and what would help."""
+
+
+class UnknownEvent(TidingsError, ValueError):  # noqa: N818 - the name says what happened
+    """A server sent an event of a name that none of the expected classes has, to a client that is strict about it."""
