@@ -186,13 +186,16 @@ def test_the_wire_needs_pydantic_core_alone(module: str):
     ] == []
 
 
-@pytest.mark.parametrize("module", [*WIRE, "tidings.errors"])
-def test_the_wire_has_no_clock_no_loop_and_no_io(module: str):
+PURE = [*WIRE, "tidings.errors", "tidings.client.reconnect"]
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_what_is_pure_has_no_clock_no_loop_and_no_io(module: str):
     assert [str(found) for found in imports_of(module) if found.top_level in IMPURE] == []
 
 
-@pytest.mark.parametrize("module", [*WIRE, "tidings.errors"])
-def test_the_wire_opens_and_prints_nothing(module: str):
+@pytest.mark.parametrize("module", PURE)
+def test_what_is_pure_opens_and_prints_nothing(module: str):
     calls = [node.func for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
 
     assert {call.id for call in calls if isinstance(call, ast.Name)}.isdisjoint({"open", "print", "input"})
@@ -219,17 +222,18 @@ def test_every_optional_dependency_is_one_of_an_extra():
     assert OPTIONAL.keys().isdisjoint(DEPENDENCIES)
 
 
-def test_a_missing_extra_fails_at_its_import_and_names_the_install_command():
-    script = """
+@pytest.mark.parametrize(("module", "missing"), [("fastapi", "fastapi"), ("client", "httpx2")])
+def test_a_missing_extra_fails_at_its_import_and_names_the_install_command(module: str, missing: str):
+    script = f"""
 import sys
-sys.modules["fastapi"] = None  # as if it weren't installed
+sys.modules["{missing}"] = None  # as if it weren't installed
 try:
-    import tidings.fastapi
+    import tidings.{module}
 except ImportError as error:
     print(error)
 """
 
-    assert "pip install 'tidings[fastapi]'" in run_python(script)
+    assert f"pip install 'tidings[{module}]'" in run_python(script)
 
 
 # -- what is offered --------------------------------------------------------------------------------------------------
