@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Self, TypeVar, overload
 
 import anyio
-import httpx2
 
-from tidings.client.http import head_of, lost_connection, own_timeout
+from tidings.client.http import head_of, lost_connection, new_async_client
 from tidings.client.reconnect import INTERRUPTED, Answer, Connect, Deliver, Lost, Opened, Read, Reconnecting, Wait
 from tidings.client.source import Source
 from tidings.client.typed import AsyncTypedEvents, EventTypes
@@ -150,7 +149,7 @@ class AsyncEventSource(Source):
 
     async def _connect(self, own_headers: Mapping[str, str | bytes]) -> Answer:
         if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=own_timeout())
+            self._client = new_async_client()
         headers = self._headers() if callable(self._headers) else self._headers
         if inspect.isawaitable(headers):
             headers = await headers

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -20,10 +20,10 @@ try:
 except ImportError as error:
     raise ImportError("tidings.client needs httpx2: pip install 'tidings[client]'") from error
 
-__all__ = ["Request", "head_of", "lost_connection", "own_timeout", "shown"]
+__all__ = ["Request", "head_of", "lost_connection", "new_async_client", "new_client", "shown"]
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds that tidings' own clients give each of connecting, writing the request and getting a connection."""
+_TIMEOUT: Final = 10.0
+"""Seconds for connecting, and for writing the request, where the caller gave no client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,14 @@ class Request:
         return request
 
 
-def own_timeout() -> httpx2.Timeout:
-    """Of a client that nobody gave; each request sets the one for reading."""
-    return httpx2.Timeout(CONNECT_TIMEOUT)
+def new_client() -> httpx2.Client:
+    """For a source that was given none. Each request sets the timeout of reading."""
+    return httpx2.Client(timeout=_TIMEOUT)
+
+
+def new_async_client() -> httpx2.AsyncClient:
+    """For a source that was given none. Each request sets the timeout of reading."""
+    return httpx2.AsyncClient(timeout=_TIMEOUT)
 
 
 def head_of(response: Any) -> Head:

@@ -28,6 +28,7 @@ from tidings.wire.decoder import EventDecoder, ReceivedEvent
 
 __all__ = [
     "INTERRUPTED",
+    "Answer",
     "Connect",
     "Deliver",
     "Head",
@@ -37,18 +38,19 @@ __all__ = [
     "Position",
     "Read",
     "Reconnecting",
+    "Step",
     "Wait",
     "reconnecting",
     "retry_after_seconds",
 ]
 
-RETRIED: Final = frozenset({429, 502, 503, 504})
+_RETRIED: Final = frozenset({429, 502, 503, 504})
 """Statuses that pass: the server, or what stands before it, asks to come again."""
 
-LONGEST_GROWTH: Final = 30.0
+_LONGEST_GROWTH: Final = 30.0
 """Seconds up to which the delay grows with the failures in a row."""
 
-LONGEST_DELAY: Final = 86_400.0
+_LONGEST_DELAY: Final = 86_400.0
 """Seconds that a source waits at the most, whatever a server asks for."""
 
 
@@ -187,7 +189,7 @@ def reconnecting(
                 error = yield from _receive(position, max_event_size)
             case Head(status=status):
                 error = StatusError(status, f"{url} answered {_named(status)}")
-                if status not in RETRIED:
+                if status not in _RETRIED:
                     raise error
                 failures += 1
                 at_least = answer.retry_after
@@ -199,7 +201,7 @@ def reconnecting(
             attempts = f"{failures} attempts in a row" if failures > 1 else "the only attempt"
             raise ConnectionFailed(f"can't connect to {url}: {attempts} failed, the last with {error!r}") from error
         position.open = False
-        delay = min(max(_delay(position.retry, failures, random()), at_least), LONGEST_DELAY)
+        delay = min(max(_delay(position.retry, failures, random()), at_least), _LONGEST_DELAY)
         end = clock() + delay
         yield Reconnecting(error, delay)
         while (left := end - clock()) > 0:  # goes round once more only if the driver was interrupted
@@ -247,7 +249,7 @@ def _headers(last_event_id: str) -> dict[str, str | bytes]:
 
 def _delay(retry: float, failures: int, chance: float) -> float:
     """Twice as long with each failure, and never the same for two clients that lost one server."""
-    grown = min(retry * 2.0 ** min(failures, 64), LONGEST_GROWTH)
+    grown = min(retry * 2.0 ** min(failures, 64), _LONGEST_GROWTH)
     return max(grown, retry) * (1 + chance / 2)
 
 
@@ -262,7 +264,7 @@ def retry_after_seconds(value: str | None, now: float) -> float:
     """What a `Retry-After` header asks for (RFC 9110 §10.2.3), in seconds from `now`, a Unix time; 0 if nothing."""
     value = (value or "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value), LONGEST_DELAY)
+        return min(float(value), _LONGEST_DELAY)
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

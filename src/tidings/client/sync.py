@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar, overload
 
-import httpx2
-
-from tidings.client.http import head_of, lost_connection, own_timeout
+from tidings.client.http import head_of, lost_connection, new_client
 from tidings.client.reconnect import INTERRUPTED, Answer, Connect, Deliver, Lost, Opened, Read, Reconnecting, Wait
 from tidings.client.source import Source
 from tidings.client.typed import EventTypes, TypedEvents
@@ -100,7 +98,7 @@ class EventSource(Source):
 
     def _connect(self, own_headers: Mapping[str, str | bytes]) -> Answer:
         if self._client is None:
-            self._client = httpx2.Client(timeout=own_timeout())
+            self._client = new_client()
         headers = self._headers() if callable(self._headers) else self._headers
         request = self._build_request(own_headers, headers)
         try:
