@@ -13,7 +13,7 @@ DEMO ?=
 demo: $(VENV)/.demo
 	$(BIN)/tidings demo $(DEMO)
 
-test: $(VENV)/.dev lint
+test: $(VENV)/.dev tests/clients/node_modules lint
 	tools/system-packages chromium:chromium nginx:nginx-light curl:curl
 	$(BIN)/python -m pytest $(TESTS)
 
@@ -31,7 +31,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/clients/node_modules
 
 $(BIN)/pip:
 	tools/system-packages
@@ -44,4 +44,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable '.[all]' --group dev
+	touch $@
+
+tests/clients/node_modules: tests/clients/package.json | $(VENV)/.dev
+	$(BIN)/npm install --prefix tests/clients --loglevel error
 	touch $@
