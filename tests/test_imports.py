@@ -39,7 +39,7 @@ MAY_IMPORT = {
 # What stands behind an extra, and the parts that it is for.
 OPTIONAL = {
     "fastapi": {"fastapi", "demo"},
-    "httpx2": {"client"},
+    "httpx2": {"client", "cli"},
     "psutil": {"demo"},
     "redis": {"broker"},
     "rich": {"cli", "demo"},

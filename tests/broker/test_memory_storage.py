@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 
@@ -396,3 +397,32 @@ async def test_closing_leaves_no_timer(feed: Noting) -> None:
     await storage.open(feed)
     await until(lambda: not storage._channels and not storage._quiet, "it goes on when it is opened again")
     await storage.close()
+
+
+# -- the list of channels ---------------------------------------------------------------------------------------------
+
+
+async def test_a_long_list_is_made_in_many_turns_of_the_event_loop(storage: MemoryStorage) -> None:
+    names = [f"{number * 7919 % 10_000:04}" for number in range(10_000)]
+    await fill(storage, *names)
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    found = await storage.channels("0099", 9_000)
+    turning.cancel()
+    assert [channel.name for channel in found] == [f"{number:04}" for number in range(100, 9_100)]
+    assert turns > 40
+
+
+async def test_a_channel_forgotten_while_it_is_listed_does_not_end_the_list(storage: MemoryStorage) -> None:
+    await fill(storage, "a", "b")
+    listing = asyncio.create_task(storage.channels("", 1))
+    await asyncio.sleep(0)
+    del storage._channels["a"]
+    assert [channel.name for channel in await listing] == ["b"]

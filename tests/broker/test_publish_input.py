@@ -56,6 +56,26 @@ def test_the_refusal_of_a_url_lists_those_there_are(url: str) -> None:
         Broker(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://:secret@localhost/0", "redis://user:secret@localhost", "rediss://localhost?password=secret"),
+        *(
+            "redis://:se@cret@localhost",
+            "redis://:se?secret@localhost",
+            "redis:/:secret@localhost",
+            ":secret@localhost",
+        ),
+        *("sqlite://user:secret@localhost/events.db", "memory://:secret@localhost", "@secret://localhost"),
+        *("sqlite://user:secret@localhost/events.db?synchronous=OFF", "sqlite://user:secret@localhost/?x"),
+    ],
+)
+def test_a_refusal_repeats_no_password(url: str) -> None:
+    with pytest.raises(ValueError, match="url") as refusal:
+        Broker(url)
+    assert "secret" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("url", [None, 5, b"memory://", object()])
 def test_a_url_is_a_str(url: Any) -> None:
     with pytest.raises(TypeError, match=r"'url' must be a str"):

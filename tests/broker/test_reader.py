@@ -19,7 +19,7 @@ from tidings.broker import reader as reader_module
 from tidings.broker.entry import FINISH, Draft, Entry, Kind, split_frame
 from tidings.broker.log import Batch, Log
 from tidings.broker.reader import OpenBroker, Reader
-from tidings.broker.storage import Feed, Page, Storage
+from tidings.broker.storage import ChannelInfo, Feed, Page, Storage
 from tidings.errors import BrokerClosed, StorageError
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +99,9 @@ class FakeStorage(Storage):
             step()
         self.answered = []
         return page
+
+    async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
+        raise NotImplementedError
 
     def _page(self, channels: Sequence[str], after: int | None) -> Page:
         trimmed = max((self.trimmed.get(name, 0) for name in channels), default=0)

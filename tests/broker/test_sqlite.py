@@ -325,6 +325,35 @@ async def test_without_a_history_nothing_is_kept_for_long(path: Path) -> None:
         await until(lambda: count(path, "channels") == 0)
 
 
+@pytest.mark.parametrize("retention", [Retention(20, None, None), Retention(None, 1.0, None)], ids=["count", "age"])
+async def test_bytes_are_counted_down_as_events_are_dropped(path: Path, clock: Clock, retention: Retention) -> None:
+    async with opened(path, retention) as storage:
+        for number in range(600):
+            clock.now += 0.01
+            await storage.append(f"channel {number % 2}", draft("x" * (number % 50)))
+        await until(lambda: count(path, "events") < 500)
+        counted = "SELECT name, size, events FROM channels ORDER BY name"
+        stored = """
+            SELECT name, sum(length(frame)), count(*) FROM events JOIN channels ON channels.id = channel
+            GROUP BY name ORDER BY name
+        """
+        assert query(path, counted) == query(path, stored)
+
+
+async def test_bytes_never_fall_below_nothing(path: Path) -> None:
+    """A process of an older version, which doesn't count them, may still append beside this one."""
+    async with opened(path, Retention(1, None, None)) as storage:
+        await storage.append("news", draft("x" * 100_000))
+        query(path, "UPDATE channels SET size = 0")
+        for _ in range(250):
+            await storage.append("news", draft(""))
+        (channel,) = await storage.channels("", 1)
+        assert channel.size >= 0
+        ((size,),) = query(path, "SELECT size FROM channels")
+        assert isinstance(size, int)
+        assert size >= 0
+
+
 async def test_a_history_made_shorter_drops_what_is_too_much(path: Path) -> None:
     async with opened(path) as storage:
         await asyncio.gather(*(storage.append("news", draft("1")) for _ in range(3000)))
@@ -361,7 +390,7 @@ async def test_a_step_takes_as_long_however_much_is_stored(path: Path) -> None:
             rows = ((n, 1 + n % 2, n, bytes(50)) for n in range(1, number + 1))
             connection.execute("BEGIN")
             connection.executemany(
-                "INSERT INTO channels VALUES (?, ?, 0, 0, 0, ?)", [(1, "a", number // 2), (2, "b", number // 2)]
+                "INSERT INTO channels VALUES (?, ?, 0, 0, 0, ?, 0, 0)", [(1, "a", number // 2), (2, "b", number // 2)]
             )
             connection.executemany("INSERT INTO events VALUES (?, ?, 0, ?, ?)", rows)
             connection.execute("UPDATE log SET newest = ?", (number,))
@@ -387,7 +416,7 @@ async def test_a_step_takes_as_long_however_much_is_stored(path: Path) -> None:
 def test_a_step_drops_no_more_than_some_mebibytes(path: Path) -> None:
     SQLiteStorage(path, KEEP_ALL)._database.prepare()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("INSERT INTO channels VALUES (1, 'a', 0, 0, 0, 30)")
+        connection.execute("INSERT INTO channels VALUES (1, 'a', 0, 0, 0, 30, 30 << 20, 30)")
         connection.executemany(
             "INSERT INTO events VALUES (?, 1, 0, 0, zeroblob(?))", [(n, 1 << 20) for n in range(1, 31)]
         )

@@ -282,6 +282,25 @@ async def test_an_older_file_is_brought_to_this_version(path: Path, monkeypatch:
     assert query(path, "PRAGMA user_version") == [(len(migrations),)]
 
 
+async def test_a_file_of_version_1_is_counted(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in database.MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {int.from_bytes(b'tidi')}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("UPDATE log SET newest = 4, at = 5")
+        connection.execute("INSERT INTO channels VALUES (1, 'news', 5, 1, 0, 2), (2, 'done', 5, 0, 1, 0)")
+        connection.executemany(
+            "INSERT INTO events VALUES (?, ?, ?, 5, ?)", [(2, 1, 1, b"12345"), (3, 1, 1, b"123"), (4, 2, 3, b"")]
+        )
+        connection.commit()
+    storage, _ = await opened(str(path))
+    done, news = await storage.channels("", 10)
+    await storage.close()
+    assert (news.name, news.events, news.size, news.published) == ("news", 2, 8, 2)
+    assert (done.name, done.events, done.size, done.published, done.finished) == ("done", 0, 0, 0, True)
+
+
 async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, _ = await opened(str(path))
     await storage.close()

@@ -1,6 +1,7 @@
 """Channels with history, on one process or many."""
 
 from tidings.broker.broker import Broker
+from tidings.broker.storage import ChannelInfo
 from tidings.broker.subscription import DeliveredEvent, Subscription
 
-__all__ = ["Broker", "DeliveredEvent", "Subscription"]
+__all__ = ["Broker", "ChannelInfo", "DeliveredEvent", "Subscription"]

@@ -17,7 +17,7 @@ from tidings.broker.entry import event_id
 from tidings.broker.log import Log
 from tidings.broker.reader import OpenBroker
 from tidings.broker.resume import check_last_event_id
-from tidings.broker.storage import Retention
+from tidings.broker.storage import ChannelInfo, Retention
 from tidings.broker.subscription import Filter, Subscription
 from tidings.broker.url import make_storage
 from tidings.errors import BrokerClosed, PublishError
@@ -191,6 +191,36 @@ class Broker:
         storage = self._opened_here().storage
         page = await storage.read((), None)
         return event_id(storage.epoch, page.newest)
+
+    async def channels(self, *, after: str = "", limit: int = 100) -> list[ChannelInfo]:
+        """What there is of each channel: how much is retained, since when, whether it is finished.
+
+        They come in the order of their names. If there are as many as `limit`, go on behind the name of the last one.
+        A channel without events is listed as long as it is remembered.
+
+        Args:
+            after: only channels behind this name.
+            limit: how many at the most.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            StorageError: the log can't be read.
+            TypeError, ValueError: an argument can't be used.
+        """
+        storage = self._opened_here().storage
+        if not isinstance(after, str):
+            raise TypeError(f"'after' must be a str, not {type(after).__name__}")
+        if limit is None:
+            raise TypeError("'limit' must be an int: ask for some channels at a time, there may be very many")
+        _check_count("limit", limit, least=1)
+        found: list[ChannelInfo] = []
+        while len(found) < limit:
+            some = await storage.channels(after, limit - len(found))
+            if not some:
+                break
+            found += some
+            after = some[-1].name
+        return found
 
     # From other threads than that of the event loop, sync endpoints among them.
 

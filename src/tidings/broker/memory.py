@@ -8,12 +8,13 @@ import string
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 from typing import Final
 
-from tidings.broker.entry import FINISH, Draft, Entry, Window
-from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Feed, Page, Retention, Storage, first_page
+from tidings.broker.entry import FINISH, Draft, Entry, Window, event_id
+from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, ChannelInfo, Feed, Page, Retention, Storage, first_page
 
 __all__ = ["MemoryStorage"]
 
@@ -23,16 +24,23 @@ _SWEPT_AT_ONCE: Final = 1_000
 _BETWEEN_SWEEPS: Final = 0.05
 """Seconds: channels that are due one after the other are swept together."""
 
+_SORTED_AT_ONCE: Final = 2_000
+"""Names of channels that one turn of the event loop sorts, when they are listed."""
+
+_LISTED_AT_ONCE: Final = 200
+"""Channels that it lists."""
+
 
 class _Channel:
     """What is kept of one channel."""
 
-    __slots__ = ("at", "finished", "trimmed", "window")
+    __slots__ = ("at", "finished", "published", "trimmed", "window")
 
     def __init__(self, trimmed: int) -> None:
         self.window = Window()
         self.trimmed = trimmed
         self.finished = False
+        self.published = 0
         self.at = 0.0  # of its newest entry
 
 
@@ -70,6 +78,7 @@ class MemoryStorage(Storage):
         state.finished = False
         entry = self._enter(channel, draft)
         state.window.append(entry)
+        state.published += 1
         if self._retention.history is not None and len(state.window) > self._retention.history:
             state.trimmed = state.window.drop_oldest().sequence
         self._expire(state)
@@ -100,6 +109,48 @@ class MemoryStorage(Storage):
                 position = entries[-1].sequence
         finished = all(state is not None and state.finished for state in states)
         return Page(entries, position, self._newest, trimmed, finished)
+
+    async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
+        first = await self._first_names(after, most)
+        found = []
+        for count, name in enumerate(first, 1):
+            if count % _LISTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            state = self._find(name)
+            if state is not None:  # else it was forgotten meanwhile
+                found.append(self._info(name, state))
+        return found if found or not first else await self.channels(first[-1], most)
+
+    async def _first_names(self, after: str, most: int) -> list[str]:
+        names = [*self._channels, *self._quiet]
+        first: list[str] = []
+        for start in range(0, len(names), _SORTED_AT_ONCE):
+            some = names[start : start + _SORTED_AT_ONCE]
+            if len(first) == most:
+                last = first[-1]
+                some = [name for name in some if after < name < last]
+            else:
+                some = [name for name in some if after < name]
+            first = sorted(first + some)[:most]
+            await asyncio.sleep(0)
+        return first
+
+    def _info(self, name: str, state: _Channel) -> ChannelInfo:
+        self._expire(state)
+        window = state.window
+        if not len(window):
+            return ChannelInfo(name, 0, 0, state.published, state.finished)
+        return ChannelInfo(
+            name,
+            len(window),
+            window.size,
+            state.published,
+            state.finished,
+            event_id(self.epoch, window.oldest.sequence),
+            datetime.fromtimestamp(window.oldest.at, UTC),
+            event_id(self.epoch, window.newest.sequence),
+            datetime.fromtimestamp(window.newest.at, UTC),
+        )
 
     def listen(self) -> None:
         assert self._feed is not None

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
 
 from tidings.broker.entry import Draft, Entry
 
-__all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "Feed", "Page", "Retention", "Storage", "first_page"]
+__all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "ChannelInfo", "Feed", "Page", "Retention", "Storage", "first_page"]
 
 PAGE_ENTRIES: Final = 500
 """Entries that one page holds at the most."""
@@ -56,6 +57,34 @@ class Page:
     def complete(self) -> bool:
         """Whether nothing was left for another page."""
         return self.position == self.newest
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """What there is of one channel.
+
+    Attributes:
+        name: its name.
+        events: how many events are retained.
+        size: the bytes of these, as they are sent.
+        published: how many events were published to it since it is known, dropped ones included. What this grows by
+            in a while is the channel's rate, however little is retained.
+        finished: whether it is finished.
+        oldest_id: the id of the oldest event that is retained; None if none is.
+        oldest_at: when that was published, in UTC.
+        newest_id: the id of the newest.
+        newest_at: when that was published.
+    """
+
+    name: str
+    events: int
+    size: int
+    published: int
+    finished: bool
+    oldest_id: str | None = None
+    oldest_at: datetime | None = None
+    newest_id: str | None = None
+    newest_at: datetime | None = None
 
 
 def first_page(entries: Iterable[Entry]) -> list[Entry]:
@@ -107,6 +136,8 @@ class Storage(ABC):
     async def append(self, channel: str, draft: Draft) -> int:
         """Append an event, return its sequence once it is stored. Opens a finished channel again.
 
+        Of two appends to a storage the one that was called first is stored first, though nobody waited for it.
+
         Raises:
             PublishError: it may or may not be stored. An append whose outcome is unknown isn't repeated.
         """
@@ -124,6 +155,17 @@ class Storage(ABC):
         """The next page of some channels behind a position; None: no entries, only where the log stands.
 
         `after` may lie before everything or ahead of the log. A page holds an entry at least if there is one.
+
+        Raises:
+            StorageError: the log can't be read.
+        """
+
+    @abstractmethod
+    async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
+        """The next channels behind this name, in the order of their names; no more than `most`, none if none follow.
+
+        It holds up nobody else, however many there are: a storage gives fewer at a time, or takes several steps. An
+        unfinished channel that shows nothing may be left out. `size` may be an estimate where frames aren't counted.
 
         Raises:
             StorageError: the log can't be read.

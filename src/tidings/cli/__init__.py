@@ -4,15 +4,16 @@ Importing this package needs no extra. Running it needs `tidings[cli]`, and `tid
 Each command stands in a module of its own.
 """
 
-from tidings.cli.ending import fail
+from tidings.cli.ending import ends_quietly, fail
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; ends the process with 0, with 2 for wrong options, or as the command says."""
-    try:
-        from tidings.cli.app import app  # noqa: PLC0415 - so that a missing extra can be named
-    except ModuleNotFoundError as error:
-        fail(f"the command line needs {error.name}, which isn't installed: pip install 'tidings[cli]'")
-    app()
+    with ends_quietly():
+        try:
+            from tidings.cli.app import app  # noqa: PLC0415 - so that a missing extra can be named
+        except ModuleNotFoundError as error:
+            fail(f"the command line needs {error.name}, which isn't installed: pip install 'tidings[cli]'")
+        app()

@@ -5,7 +5,11 @@ from typing import Annotated
 import typer
 
 from tidings import __version__
+from tidings.cli.channels import CHANNELS_HELP, channels
 from tidings.cli.demo import DEMO_HELP, demo
+from tidings.cli.doctor.command import DOCTOR_HELP, doctor
+from tidings.cli.publish import PUBLISH_HELP, publish
+from tidings.cli.tail import TAIL_HELP, tail
 
 __all__ = ["app"]
 
@@ -34,3 +38,7 @@ def _tidings(
 
 
 app.command(help=DEMO_HELP)(demo)
+app.command(help=TAIL_HELP)(tail)
+app.command(help=PUBLISH_HELP)(publish)
+app.command(help=CHANNELS_HELP)(channels)
+app.command(help=DOCTOR_HELP)(doctor)

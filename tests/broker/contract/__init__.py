@@ -23,6 +23,7 @@ from tests.broker.contract import (
     finishing,
     leftovers,
     lifecycle,
+    listing,
     model,
     published,
     resets,
@@ -56,6 +57,7 @@ _TESTS = _tests_of(
     filters,
     finishing,
     lifecycle,
+    listing,
     threads,
     leftovers,
 )

@@ -123,5 +123,15 @@ async def test_a_loss_while_connected_is_a_reset_whoever_published(log: Log) -> 
         assert data(events) == stored[-10:]
 
 
+async def test_a_broker_lists_what_another_publishes(brokers: list[Broker]) -> None:
+    one, other, third = brokers
+    await fill(one, "news", [1, 2])
+    await other.publish("news", 3)
+    await other.finish("done")
+    listed = [(channel.name, channel.events, channel.finished) for channel in await third.channels()]
+    assert listed == [("done", 0, True), ("news", 3, False)]
+    assert await one.channels() == await other.channels() == await third.channels()
+
+
 def test_nothing_is_lost_or_doubled_or_out_of_order_between_two_brokers(new_log: Callable[[], Log]) -> None:
     check_seam(new_log, shared=True, examples=25)

@@ -25,21 +25,25 @@ class Appended(NamedTuple):
 class _Channel:
     """The row of a channel, changed in memory and written once."""
 
-    __slots__ = ("at", "events", "finished", "id")
+    __slots__ = ("at", "events", "finished", "id", "published", "size")
 
     def __init__(self, connection: sqlite3.Connection, name: str, forgotten: int) -> None:
         self.at = 0.0  # of what is appended, if anything is
-        row = connection.execute("SELECT id, finished, events FROM channels WHERE name = ?", (name,)).fetchone()
+        row = connection.execute(
+            "SELECT id, finished, events, size, published FROM channels WHERE name = ?", (name,)
+        ).fetchone()
         if row is None:
             row = connection.execute(
                 "INSERT INTO channels (name, at, trimmed, finished, events) VALUES (?, 0, ?, 0, 0) "
-                "RETURNING id, finished, events",
+                "RETURNING id, finished, events, size, published",
                 (name, forgotten),
             ).fetchone()
         self.id: int
         self.finished: int
         self.events: int
-        self.id, self.finished, self.events = row
+        self.size: int
+        self.published: int
+        self.id, self.finished, self.events, self.size, self.published = row
 
 
 def append_all(
@@ -65,12 +69,18 @@ def append_all(
             channel.at = at
             channel.finished = int(is_finish)
             channel.events += not is_finish
+            channel.published += not is_finish
+            channel.size += len(frame)
         sequences.append(newest)
     if rows:
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
         connection.executemany(
-            "UPDATE channels SET at = ?, finished = ?, events = ? WHERE id = ?",
-            [(channel.at, channel.finished, channel.events, channel.id) for channel in channels.values() if channel.at],
+            "UPDATE channels SET at = ?, finished = ?, events = ?, size = ?, published = ? WHERE id = ?",
+            [
+                (channel.at, channel.finished, channel.events, channel.size, channel.published, channel.id)
+                for channel in channels.values()
+                if channel.at
+            ],
         )
         connection.execute("UPDATE log SET newest = ?, at = ?", (newest, at))
         if history is not None:

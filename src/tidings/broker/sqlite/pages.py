@@ -13,7 +13,7 @@ from tidings.broker.entry import NEVER, Entry
 from tidings.broker.sqlite.database import transaction
 from tidings.broker.storage import Page, Retention, first_page
 
-__all__ = ["newest_of", "read_page"]
+__all__ = ["Channel", "find_expired", "newest_of", "read_page"]
 
 _FROM_OLDEST: Final = """
     SELECT sequence FROM events WHERE channel = ? AND kind <> 3 ORDER BY sequence LIMIT 1 OFFSET ?
@@ -23,7 +23,7 @@ _FROM_NEWEST: Final = """
 """
 
 
-class _Channel:
+class Channel:
     """A channel that has a row, as a transaction sees it."""
 
     def __init__(self, connection: sqlite3.Connection, name: str, row: tuple[int, int, int, int]) -> None:
@@ -69,14 +69,14 @@ def read_page(connection: sqlite3.Connection, names: Sequence[str], after: int |
     """The next page of these channels behind a position; None: no entries."""
     with transaction(connection, "DEFERRED"):
         newest, forgotten = connection.execute("SELECT newest, forgotten FROM log").fetchone()
-        expired = NEVER if retention.max_age is None else _expired(connection, newest, time.time() - retention.max_age)
+        expired = find_expired(connection, newest, retention.max_age)
         channels = []
         for name in names:
             row = connection.execute(
                 "SELECT id, trimmed, finished, events FROM channels WHERE name = ?", (name,)
             ).fetchone()
             if row is not None:
-                channel = _Channel(connection, name, row)
+                channel = Channel(connection, name, row)
                 channel.hide(retention.history, expired)
                 channels.append(channel)
         unknown = len(names) - len(channels)
@@ -100,8 +100,11 @@ def newest_of(connection: sqlite3.Connection) -> int:
     return int(newest)
 
 
-def _expired(connection: sqlite3.Connection, newest: int, limit: float) -> int:
-    """The newest entry that was stored before `limit`; time never goes back in a log, so it is found by halving."""
+def find_expired(connection: sqlite3.Connection, newest: int, max_age: float | None) -> int:
+    """The newest entry that is older than this; time never goes back in a log, so it is found by halving."""
+    if max_age is None:
+        return NEVER
+    limit = time.time() - max_age
 
     def at_or_after(sequence: int) -> tuple[int, float]:
         row = connection.execute(

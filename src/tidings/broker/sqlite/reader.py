@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
 from queue import Empty
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tidings.broker.entry import Entry
 from tidings.broker.sqlite.database import Database
+from tidings.broker.sqlite.listing import list_channels
 from tidings.broker.sqlite.pages import newest_of, read_page
 from tidings.broker.sqlite.worker import Worker, settle
-from tidings.broker.storage import Feed, Page, Retention
+from tidings.broker.storage import ChannelInfo, Feed, Page, Retention
 from tidings.errors import StorageError
 
 __all__ = ["Reader"]
 
+T = TypeVar("T")
+
 logger = logging.getLogger("tidings.broker")
+
+_LISTED_AT_ONCE: Final = 100
+"""Channels listed in one step: this takes a few milliseconds, in which nothing else is read."""
 
 _POLL: Final = 0.02
 """Seconds between two looks at whether another process has appended something."""
@@ -40,12 +46,11 @@ _NEW: Final = """
 """
 
 
-class _Read(NamedTuple):
-    """Somebody waits for this page."""
+class _Query(NamedTuple):
+    """Somebody waits for what this returns."""
 
-    channels: Sequence[str]
-    after: int | None
-    future: asyncio.Future[Page]
+    function: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
 
 
 class _Signal(Enum):
@@ -55,7 +60,7 @@ class _Signal(Enum):
     """There may be something to feed, or room for it again."""
 
 
-class Reader(Worker[_Read | _Signal]):
+class Reader(Worker[_Query | _Signal]):
     """The thread that reads.
 
     As it does everything in turn, what is stored after a page was read is fed, if the thread was told before to listen.
@@ -78,9 +83,21 @@ class Reader(Worker[_Read | _Signal]):
         Raises:
             StorageError: the file can't be read.
         """
+        return await self._ask(lambda connection: read_page(connection, channels, after, self._retention))
+
+    async def channels(self, epoch: str, after: str, most: int) -> Sequence[ChannelInfo]:
+        """The next channels behind this name, some of them at a time.
+
+        Raises:
+            StorageError: the file can't be read.
+        """
+        some = min(most, _LISTED_AT_ONCE)
+        return await self._ask(lambda connection: list_channels(connection, epoch, after, some, self._retention))
+
+    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()
-        future: asyncio.Future[Page] = self._loop.create_future()
-        self._inbox.put(_Read(channels, after, future))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Query(query, future))
         return await future
 
     def listen(self) -> None:
@@ -102,8 +119,8 @@ class Reader(Worker[_Read | _Signal]):
         more = False
         while not (self._stopping and self._inbox.empty()):
             match self._next(more):
-                case _Read() as request:
-                    self._serve(connection, request)
+                case _Query() as query:
+                    self._serve(connection, query)
                 case _Signal.LISTEN:
                     self._listening = True
                     self._seen = None
@@ -111,7 +128,7 @@ class Reader(Worker[_Read | _Signal]):
                     self._listening = False
             more = self._may_feed() and self._feed_some(connection)
 
-    def _next(self, more: bool) -> _Read | _Signal | None:
+    def _next(self, more: bool) -> _Query | _Signal | None:
         if not self._may_feed():
             return self._inbox.get()
         try:
@@ -122,19 +139,19 @@ class Reader(Worker[_Read | _Signal]):
     def _may_feed(self) -> bool:
         return self._listening and self._fed - self._taken < _FEEDS_AHEAD
 
-    def _serve(self, connection: sqlite3.Connection, request: _Read) -> None:
-        if request.future.done():
+    def _serve(self, connection: sqlite3.Connection, query: _Query) -> None:
+        if query.future.done():
             return
         try:
             self._check_open()
             self._database.check()
             if self._listening and self._seen is None:
                 self._begin_to_feed(connection)
-            outcome: Page | StorageError = read_page(connection, request.channels, request.after, self._retention)
-        except Exception as error:  # noqa: BLE001 - raised where the page is waited for
+            outcome = query.function(connection)
+        except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
             outcome = StorageError(self._database.explain(error))
             outcome.__cause__ = error
-        self._call(settle, request.future, outcome)
+        self._call(settle, query.future, outcome)
 
     def _check_open(self) -> None:
         if self._stopping:

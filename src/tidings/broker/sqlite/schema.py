@@ -48,5 +48,16 @@ _FIRST: Final = (
     "INSERT INTO log VALUES (lower(hex(randomblob(8))), 0, 0, 0, '')",
 )
 
-MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final = (
+    # `size` is the bytes of the stored events' frames, `published` how many events there were, dropped ones included.
+    "ALTER TABLE channels ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE channels ADD COLUMN published INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE channels SET published = events, size = (
+        SELECT coalesce(sum(length(frame)), 0) FROM events WHERE channel = channels.id AND kind <> 3
+    )
+    """,
+)
+
+MIGRATIONS: Final = (_FIRST, _SECOND)
 """The statements that lead from each version to the next; the version is how many have run."""

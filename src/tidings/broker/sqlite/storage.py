@@ -13,7 +13,7 @@ from tidings.broker.sqlite.keeper import Keeper
 from tidings.broker.sqlite.reader import Reader
 from tidings.broker.sqlite.worker import Worker
 from tidings.broker.sqlite.writer import Writer
-from tidings.broker.storage import Feed, Page, Retention, Storage
+from tidings.broker.storage import ChannelInfo, Feed, Page, Retention, Storage
 from tidings.errors import PublishError, StorageError
 
 __all__ = ["SQLiteStorage"]
@@ -76,9 +76,16 @@ class SQLiteStorage(Storage):
         await self.append(channel, FINISH)
 
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        return await self._reader.read(channels, after)
+
+    async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
+        return await self._reader.channels(self.epoch, after, most)
+
+    @property
+    def _reader(self) -> Reader:
         if self._open is None:
             raise StorageError(f"{self._database.path} is not open")
-        return await self._open.reader.read(channels, after)
+        return self._open.reader
 
     def listen(self) -> None:
         if self._open is not None:

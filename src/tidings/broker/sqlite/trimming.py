@@ -52,7 +52,11 @@ def drop_oldest(connection: sqlite3.Connection, channel: int, count: int, budget
         return
     connection.execute("DELETE FROM events WHERE channel = ? AND kind <> 3 AND sequence <= ?", (channel, cut))
     connection.execute("DELETE FROM events WHERE channel = ? AND kind = 3 AND sequence <= ?", (channel, cut))
-    connection.execute("UPDATE channels SET events = events - ?, trimmed = ? WHERE id = ?", (dropped, cut, channel))
+    connection.execute(
+        # Never below 0: a process of an older version may have appended without counting the bytes.
+        "UPDATE channels SET events = events - ?, size = max(0, size - ?), trimmed = ? WHERE id = ?",
+        (dropped, size, cut, channel),
+    )
     budget.rows -= dropped
     budget.size -= size
 
@@ -64,9 +68,10 @@ def drop_expired(connection: sqlite3.Connection, limit: float, budget: Budget) -
         return False
     connection.execute(
         """
-        UPDATE channels SET events = events - gone.count, trimmed = gone.newest FROM (
-            SELECT channel, count(*) AS count, max(sequence) AS newest FROM events NOT INDEXED
-            WHERE sequence <= ? AND kind <> 3 GROUP BY channel
+        UPDATE channels
+        SET events = events - gone.count, size = max(0, channels.size - gone.size), trimmed = gone.newest FROM (
+            SELECT channel, count(*) AS count, sum(length(frame)) AS size, max(sequence) AS newest
+            FROM events NOT INDEXED WHERE sequence <= ? AND kind <> 3 GROUP BY channel
         ) AS gone WHERE id = gone.channel
         """,
         (cut,),
