@@ -14,7 +14,7 @@ from benchmarks.results import TARGETS, Results
 from benchmarks.sizes import Sizes
 from benchmarks.workloads import WORKLOADS, Workload
 
-SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio")
+SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio", "httpx")
 
 
 def versions(peers: Sequence[str]) -> dict[str, str]:

@@ -91,4 +91,7 @@ TARGETS = (
     Target("replay from memory, events/s", "replay", "memory_events_per_s", 200_000, 200_000, at_least=True),
     Target("replay from SQLite, events/s", "replay", "sqlite_events_per_s", 200_000, 200_000, at_least=True),
     Target("wakeup p50, ms", "wakeup", "p50_ms", 50, 50),
+    Target("decode, times httpx2", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx2"),
+    Target("decode, times httpx-sse", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx-sse"),
+    Target("decode_large, time of a byte, 10 MiB to 1 MiB", "decode_large", "growth", 2, 1.5),
 )

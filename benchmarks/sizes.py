@@ -8,7 +8,7 @@ class Sizes:
     items: int
     """Events of one stream in `throughput`."""
     streaming_seconds: float
-    """`throughput` and `replay` repeat their stream until they have run this long: nothing is judged by an instant."""
+    """Where a stream is short it is repeated until it has run this long: nothing is judged by an instant."""
     ticks: int
     tick_interval: float
     """Seconds between two items in `latency`: long enough that each comes alone."""
@@ -31,6 +31,12 @@ class Sizes:
     wakeups: int
     wakeup_pace: float
     """Events in `wakeup`, and how many of them a second: nothing a storage may poll at is a multiple of it."""
+    decoded: int
+    """Events of the stream in `decode`."""
+    large_event: int
+    """Bytes of the event in `decode_large`."""
+    followed: int
+    """Events of the stream in `follow`."""
     meaningful: bool
     """Whether runs last long enough that processor time, counted in hundredths of a second, says who had how much."""
 
@@ -51,6 +57,9 @@ FULL = Sizes(
     replayed=10_000,
     wakeups=100,
     wakeup_pace=17.3,
+    decoded=20_000,
+    large_event=10 << 20,
+    followed=100_000,
     meaningful=True,
 )
 # Shows that everything runs, in seconds; its figures mean little.
@@ -70,5 +79,8 @@ QUICK = Sizes(
     replayed=1_000,
     wakeups=10,
     wakeup_pace=17.3,
+    decoded=4_000,
+    large_event=1 << 20,
+    followed=10_000,
     meaningful=False,
 )

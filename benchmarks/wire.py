@@ -1,4 +1,4 @@
-"""What the receiving end takes apart: HTTP responses, event streams, and whether all of it came."""
+"""HTTP responses and event streams taken apart, and whether all of it came; and a response made."""
 
 import json
 from collections.abc import Sequence
@@ -98,3 +98,10 @@ def check_complete(events: Sequence[Any], unfinished: bytes, expected: int) -> N
             raise ReceiveError(f"at position {position} arrived {event}")
     if unfinished:
         raise ReceiveError(f"the stream ends within an event: {unfinished[:80]!r}")
+
+
+def chunked_response(chunks: Sequence[bytes]) -> bytes:
+    """An event stream as an HTTP server sends it."""
+    fields = b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: close"
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+    return b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (fields, body)

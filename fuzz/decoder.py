@@ -33,6 +33,14 @@ TOKENS = (
     *(b"\xef\xbb\xbf", b"\xef", b"\xbb", b"\xbf", b"\xc3\xa9", b"\xf0\x9f\x90\x9f", b"\xe2\x80\xa8"),
     *(b"\xed\xa0\x80", b"\xff"),
 )
+# Of these are the blocks that the decoder reads as a whole, and those that it only might.
+LINES = (
+    *(b"data: text\n", b"data:text\n", b"data:  a: b\n", b"data: \xc3\xa9\xff\n", b"data: data: a\n"),
+    *(b"data:\n", b"data\n", b"datax: 1\n", b"retry: 42\n", b": comment\n", b":\n"),
+    *(b"event: x\n", b"event:\n", b"event:  x\n", b"event: \xc3\xa9\n"),
+    *(b"id: 1\n", b"id: 2\n", b"id:\n", b"id: \n", b"id: 1\0\n", b"id:  3 \n", b"id: \xc3\xa9\n"),
+    *(b"\n", b"\n", b"\n", b"\n", b"\n", b"\r\n", b"data: text\r\n", b"event: x\r\n", b"id: 4\r"),
+)
 
 
 def check(case: bytes) -> None:
@@ -52,10 +60,11 @@ def check(case: bytes) -> None:
 
 
 def cut(stream: bytes, cuts: random.Random) -> Iterator[bytes]:
-    """The stream in pieces of up to 8 bytes, some of them empty."""
+    """The stream in small pieces, some of them empty, or in pieces that may hold a few lines."""
+    largest = cuts.choice((8, 64))
     position = 0
     while position < len(stream):
-        size = cuts.randint(0, 8)
+        size = cuts.randint(0, largest)
         yield stream[position : position + size]
         position += size
 
@@ -83,9 +92,10 @@ def decode_bounded(chunks: list[bytes]) -> tuple[Interpretation, bool]:
 
 
 def random_case(source: random.Random) -> bytes:
-    """An input of tokens, with some noise between them."""
+    """An input of tokens or of whole lines, with some noise between them."""
     size = source.randint(0, 40)
-    tokens = [source.choice(TOKENS) if source.random() < 0.95 else source.randbytes(2) for _ in range(size)]
+    words = source.choice((TOKENS, LINES))
+    tokens = [source.choice(words) if source.random() < 0.95 else source.randbytes(2) for _ in range(size)]
     return source.randbytes(1) + b"".join(tokens)
 
 

@@ -4,13 +4,16 @@ Its `streams` application serves four paths, with the generators of `benchmarks.
 own API: `/quotes?n=`, `/ticks?n=&interval=`, `/idle` and `/tasks`. Its `channels` application serves two:
 `/subscribe?channel=`, and `POST /publish?channel=&n=&rate=`, which publishes `traffic.trades(n, rate)` and answers
 when it is done.
+
+A client library has a `Reader` instead, in `benchmarks.peers.readers`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.command import Command, distribution_version, uvicorn
 from benchmarks.peers import nchan
+from benchmarks.peers.readers import HTTPX2, HTTPX_SSE, TIDINGS, Reader
 from benchmarks.publishing import Publishing, publishing_inside, publishing_over_http
 
 
@@ -22,8 +25,10 @@ def nothing() -> None:
 class Peer:
     key: str
     title: str
-    servers: Mapping[str, Command]
+    servers: Mapping[str, Command] = field(default_factory=dict)
     """What it can serve. A workload measures the peers that have the servers it asks for."""
+    reader: Reader | None = None
+    """How it reads a stream, if it can."""
     burst: int = 0
     """Events that `fanout` publishes to it: a second's work, or more."""
     publishing: Publishing = publishing_inside
@@ -49,6 +54,7 @@ PEERS = {
                 "sqlite": uvicorn("benchmarks.peers.tidings_sqlite:app"),
                 "sqlite, retained": uvicorn("benchmarks.peers.tidings_sqlite:retained"),
             },
+            reader=TIDINGS,
             burst=2_000,
         ),
         Peer(
@@ -84,5 +90,7 @@ PEERS = {
             version=nchan.version,
             missing=nchan.missing,
         ),
+        Peer("httpx2", "httpx2", reader=HTTPX2),
+        Peer("httpx-sse", "httpx-sse", reader=HTTPX_SSE),
     )
 }

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import Command
 from benchmarks.peers import Peer
 from benchmarks.server import Server, serving
 from benchmarks.sizes import Sizes
@@ -38,7 +39,12 @@ class Stage:
 
     @contextmanager
     def serve_in(self, folder: Path, name: str) -> Iterator[Server]:
-        with serving(self.peer.servers[name], self.processor, folder) as server:
+        with self.start(self.peer.servers[name], folder) as server:
+            yield server
+
+    @contextmanager
+    def start(self, command: Command, folder: Path) -> Iterator[Server]:
+        with serving(command, self.processor, folder) as server:
             yield server
 
 
@@ -49,9 +55,11 @@ class Workload:
     run: Callable[[Stage], Figures]
     figures: dict[str, str]
     """In the order of the report, each with the format it is printed in; peers are compared by the first."""
-    servers: tuple[str, ...]
-    """What a peer must be able to serve to be measured."""
     more_is_better: bool
+    servers: tuple[str, ...] = ()
+    """What a peer must be able to serve to be measured."""
+    reads: bool = False
+    """Whether a peer must be able to read a stream."""
     rounds: int | None = None
     """Set where another round can only give the same answer."""
     busy: str | None = None
@@ -64,4 +72,4 @@ class Workload:
         return self.busy is not None and figures[self.busy] < self.fair_share
 
     def measures(self, peer: Peer) -> bool:
-        return all(name in peer.servers for name in self.servers)
+        return all(name in peer.servers for name in self.servers) and (peer.reader is not None or not self.reads)

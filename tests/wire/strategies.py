@@ -26,6 +26,15 @@ def streams() -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(TOKENS) | st.binary(max_size=3), max_size=40).map(b"".join)
 
 
+def blocks() -> st.SearchStrategy[bytes]:
+    """Streams of whole lines: events in the forms that servers write, and in forms that are nearly those."""
+    values = st.sampled_from([b"", b" ", b" 7", b"7", b"  a: b ", b" \0", " é🐟".encode(), b" \xff", b" data: x"])
+    names = st.sampled_from([b"data", b"data", b"event", b"id", b"id", b"retry", b"", b"datax"])
+    fields = st.tuples(names, st.just(b":"), values).map(b"".join) | st.sampled_from([b"data", b"id", b"event"])
+    ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r", b"\r\n"])
+    return st.lists(st.tuples(fields | st.just(b""), ends).map(b"".join), max_size=40).map(b"".join)
+
+
 @st.composite
 def chunkings(draw: st.DrawFn, stream: bytes) -> list[bytes]:
     """The stream cut anywhere, into pieces that may be empty."""

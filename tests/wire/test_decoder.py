@@ -15,7 +15,7 @@ from tidings.errors import EventTooLarge, TidingsError
 from tidings.wire import EventDecoder, ReceivedEvent
 
 from .cases import DECODE, Case, check_decoding, decode
-from .strategies import chunkings, properties, streams
+from .strategies import blocks, chunkings, properties, streams
 
 FUZZ_TARGET = Path(__file__).parents[2] / "fuzz" / "decoder.py"
 
@@ -36,7 +36,7 @@ def test_the_reference_agrees_with_the_table(case: Case):
 
 
 @properties
-@given(streams(), st.data())
+@given(streams() | blocks(), st.data())
 def test_any_stream_cut_anywhere_is_decoded_as_the_standard_says(stream: bytes, data: st.DataObject):
     chunks = data.draw(chunkings(stream))
     expected = interpret(stream)
@@ -54,7 +54,7 @@ def test_any_bytes_cut_anywhere_are_decoded_as_the_standard_says(stream: bytes, 
 
 
 @properties
-@given(streams(), st.data(), st.integers(min_value=0, max_value=40))
+@given(streams() | blocks(), st.data(), st.integers(min_value=0, max_value=40))
 @example(b"retry: 5\n\n", None, 7)  # the line is over the bound by its last byte: it must not take effect first
 def test_whether_an_event_is_too_large_does_not_depend_on_the_chunks(
     stream: bytes, data: st.DataObject | None, limit: int
@@ -261,6 +261,22 @@ def test_a_chunk_may_be_larger_than_the_bound():
     assert len(EventDecoder(10).feed(chunk)) == 10
 
 
+@pytest.mark.parametrize(
+    "large",
+    [b"data: 123456\n\n", b"event: x\nid: 1\ndata: 1\n\n", b"data: 1\ndata: 1\n\n", b"id: 1234567\n\n", b"data: 12345"],
+    ids=str,
+)
+@pytest.mark.parametrize("before", [b"", b"x", b":"], ids=["in the chunk", "begun before it", "in a comment before it"])
+def test_the_bound_holds_for_each_event_of_a_chunk(before: bytes, large: bytes):
+    decoder = EventDecoder(10)
+    decoder.feed(before)
+
+    with pytest.raises(EventTooLarge) as caught:
+        decoder.feed(b"\n\ndata: 1\n\ndata: 2\n\n" + large)
+
+    assert caught.value.events == [("message", "1", ""), ("message", "2", "")]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_comments_do_not_count(size: int):
     stream = b"data: 1\n:" + b"c" * 999 + b"\n:" + b"d" * 999 + b"\ndata: 2\n\n:" + b"e" * 999
@@ -322,6 +338,7 @@ def test_a_line_that_breaks_the_bound_takes_no_effect():
         pytest.param(b"data: ", b"x" * 1024, id="one line"),
         pytest.param(b"data: \xc3\xa9", b"x" * 1023 + b"\xff", id="one line that is not ASCII"),
         pytest.param(b"", b"data: " + b"x" * 1017 + b"\n", id="many lines"),
+        pytest.param(b"", b"data: " + b"x" * 1017 + b"\r", id="many lines that end in CR"),
         pytest.param(b"data: ", b"x" * 512 + b"\ndata: " + b"x" * 505, id="many lines, each of two chunks"),
     ],
 )
@@ -342,6 +359,18 @@ def test_a_chunk_of_a_huge_event_costs_no_more_than_the_first_one_did(first: byt
 
     [event] = decoder.feed(b"\n\n")
     assert len(event.data) > 4096 * 1000
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b":\n", b"a\n", b"data\n", b"data:\n", b"data:\n\n"], ids=repr)
+def test_what_a_chunk_costs_grows_with_its_size_and_not_with_the_number_of_its_lines(line: bytes):
+    """An expression that noted each line, in case it had to go back to it, would take a hundred times the text."""
+    decoder = EventDecoder()
+    chunk = line * ((1 << 18) // len(line))
+    decoder.feed(b"\n")
+
+    with tracing():
+        decoder.feed(chunk)
+        assert tracemalloc.get_traced_memory()[1] < 32 * len(chunk)
 
 
 class tracing:  # noqa: N801 - used as a function
