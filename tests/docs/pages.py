@@ -62,7 +62,7 @@ class Section:
     def commands(self) -> list[Command]:
         """Those that talk to the section's application, or write a file that it reads."""
         commands = [command for block in self.of("console") for command in _commands(block.text)]
-        return [command for command in commands if command.name in {"curl", "printf"}]
+        return [command for command in commands if command.text.startswith(("curl ", "printf ", "tidings tail "))]
 
 
 def sections(page: Path) -> list[Section]:

@@ -126,6 +126,8 @@ class Running:
         if command.name == "curl":
             options = f"--disable --silent --show-error --noproxy '*' --max-time {PATIENCE}"
             text = text.replace("curl", f"exec {require('curl', 'curl')} {options}", 1)
+        elif command.name == "tidings":
+            text = text.replace("tidings", f"exec {sys.executable} -m tidings.cli", 1)
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", text], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
