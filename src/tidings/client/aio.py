@@ -61,6 +61,9 @@ class AsyncEventSource(Source):
     closed.
     """
 
+    _is_async = True
+    _scope: anyio.CancelScope | None = None  # around the step under way
+
     @overload
     def typed(self, events: type[E], *, strict: bool = False) -> AsyncTypedEvents[E]: ...
     @overload
@@ -78,8 +81,6 @@ class AsyncEventSource(Source):
             pydantic.ValidationError: the data of an event doesn't fit its class.
         """
         return AsyncTypedEvents(self, EventTypes(events, strict))
-
-    _scope: anyio.CancelScope | None = None  # around the step under way
 
     async def __aenter__(self) -> Self:
         return self

@@ -225,7 +225,8 @@ def _receive(position: Position, max_event_size: int) -> Generator[Step, Answer,
         except EventTooLarge as error:
             events, too_large = error.events, error
         if decoder.retry is not None:
-            position.retry = decoder.retry / 1000
+            # Bounded before it is divided: it may have more digits than a float takes.
+            position.retry = min(decoder.retry, int(_LONGEST_DELAY) * 1000) / 1000
         if events:
             yield Deliver(events)
         if too_large is not None:

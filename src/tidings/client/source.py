@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tidings.client.http import Request, shown
 from tidings.client.reconnect import Answer, Position, reconnecting
@@ -25,6 +26,8 @@ class Source:
 
     See `AsyncEventSource` for the arguments.
     """
+
+    _is_async: ClassVar[bool]
 
     def __init__(
         self,
@@ -44,8 +47,10 @@ class Source:
         on_open: Callable[[Any], object] | None = None,
         on_reconnect: Callable[[Exception | None, float], object] | None = None,
     ) -> None:
-        if headers is not None and not callable(headers):
+        if not callable(headers):
             _check_headers(headers)
+        elif inspect.iscoroutinefunction(headers) and not self._is_async:
+            raise TypeError("'headers' must be a plain function here: an async one is for AsyncEventSource")
         if isinstance(retry, bool) or not isinstance(retry, int | float) or not (math.isfinite(retry) and retry >= 0):
             raise ValueError(f"'retry' must be a number of seconds from 0, not {retry!r}")
         if max_attempts is not None:
@@ -54,6 +59,9 @@ class Source:
         if last_event_id is not None and not isinstance(last_event_id, str):
             raise TypeError(f"'last_event_id' must be a str, not {type(last_event_id).__name__}")
         check_id(last_event_id)
+        if client is not None and inspect.iscoroutinefunction(getattr(client, "send", None)) is not self._is_async:
+            kind = "AsyncClient" if self._is_async else "Client"
+            raise TypeError(f"'client' must be an httpx2.{kind} or httpx.{kind}, not {type(client).__name__}")
         self._request = Request.of(url, method, params, json, content, read_timeout, has_client=client is not None)
         self._headers = headers
         self._on_open = on_open

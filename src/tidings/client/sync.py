@@ -24,6 +24,8 @@ class EventSource(Source):
     at a time.
     """
 
+    _is_async = False
+
     @overload
     def typed(self, events: type[E], *, strict: bool = False) -> TypedEvents[E]: ...
     @overload
