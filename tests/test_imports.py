@@ -211,7 +211,9 @@ def run_python(script: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["tidings", "tidings.wire", "tidings.events", "tidings.stream", "tidings.errors"])
+@pytest.mark.parametrize(
+    "module", ["tidings", "tidings.wire", "tidings.events", "tidings.stream", "tidings.errors", "tidings.testing"]
+)
 def test_an_import_loads_no_optional_dependency(module: str):
     loaded = run_python(f"import {module}, sys; print(*sys.modules)").split()
 

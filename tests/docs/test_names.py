@@ -9,9 +9,11 @@ import pytest
 
 import tidings
 import tidings.broker
+import tidings.client
 import tidings.errors
 import tidings.fastapi
 import tidings.stream
+import tidings.testing
 import tidings.wire
 from tests.docs.pages import PAGES, ROOT, anchors, prose
 from tidings.broker import log
@@ -32,7 +34,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
         *(f"tidings.{name}" for name in tidings.__all__),
         *(
             f"tidings.{module}.{name}"
-            for module in ("broker", "errors", "fastapi", "stream", "wire")
+            for module in ("broker", "client", "errors", "fastapi", "stream", "testing", "wire")
             for name in getattr(tidings, module).__all__
         ),
     ],
