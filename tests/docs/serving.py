@@ -73,7 +73,7 @@ class Stage:
         self._app = app
         with self._lifespan(app):
             yield self.port
-            wait_until(lambda: not self._under_way, what="every stream ends when its client has left")
+            self.until_answered(0)
 
     @contextmanager
     def _lifespan(self, app: Any) -> Iterator[None]:
@@ -98,6 +98,10 @@ class Stage:
         finally:
             self._loop.call_soon_threadsafe(stop.set)
             living.result(PATIENCE)
+
+    def until_answered(self, left_open: int) -> None:
+        """Wait until all requests are through, what their applications do after the response included, but for some."""
+        wait_until(lambda: self._under_way <= left_open, what="the applications have returned")
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         self._under_way += 1

@@ -56,14 +56,17 @@ def test_a_section_is_a_module_that_does_what_the_page_shows(
     if not section.commands:
         return
     with stage.serving(module.app) as port, ExitStack() as interrupted:
+        left_open = 0
         for shown in section.commands:
             command = replace(shown, text=with_epoch_of(module, shown.text), output=with_epoch_of(module, shown.output))
             running = Running(command, port, tmp_path)
             if command.interrupted:
                 # It goes on beside those that follow, as in a terminal of its own.
                 interrupted.callback(check, command, running)
+                left_open += 1
             else:
                 check(command, running)
+                stage.until_answered(left_open)
 
 
 def check(command: Command, running: Running) -> None:

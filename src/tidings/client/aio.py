@@ -1,4 +1,4 @@
-"""The event source for asyncio and trio."""
+"""The event source for asyncio."""
 
 from __future__ import annotations
 
