@@ -1041,7 +1041,9 @@ async def test_streams_that_ended_leave_nothing(broker: Broker) -> None:
         await asyncio.gather(*(visit(number) for number in range(50)))
         await asyncio.sleep(0)
         gc.collect()
-        return sum(isinstance(found, (Subscription, asyncio.Future, EventSourceResponse)) for found in gc.get_objects())
+        return sum(
+            issubclass(type(found), (Subscription, asyncio.Future, EventSourceResponse)) for found in gc.get_objects()
+        )
 
     before = await count()
     for _ in range(3):
