@@ -89,7 +89,15 @@ class StatusError(TidingsError):
 
 
 class StorageError(TidingsError):
-    """A broker's log can't be opened or read. The message says what is wrong and what would help."""
+    """A broker's log can't be opened or read. The message says what is wrong and what would help.
+
+    Attributes:
+        temporary: whether it may pass by itself, as when a server is away.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary
 
 
 class UnknownEvent(TidingsError, ValueError):  # noqa: N818 - the name says what happened

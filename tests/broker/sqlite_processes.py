@@ -47,12 +47,23 @@ class Feed:
         self.positions: list[int] = []
         self.skips: list[int] = []
 
-    def append(self, entries: Sequence[Entry], position: int) -> None:
+    def append(self, entries: Sequence[Entry]) -> None:
         self.entries += entries
-        self.positions.append(position)
+        self.positions.append(entries[-1].sequence)
 
-    def skip(self, position: int) -> None:
+    def skip(self, position: int, channel: str | None = None) -> None:
+        assert channel is None, "a file is read for all channels at once"
         self.skips.append(position)
+
+    def lose(self) -> None:
+        raise AssertionError("the epoch of a file doesn't change while it is open")
+
+
+async def append(storage: SQLiteStorage, channel: str, draft: Draft) -> int:
+    """Append an event; its sequence."""
+    epoch, _, sequence = (await storage.append(channel, draft)).partition("-")
+    assert epoch == storage.epoch
+    return int(sequence)
 
 
 async def until(condition: Callable[[], object], what: str = "it happens", timeout: float = PATIENCE) -> None:
@@ -134,7 +145,7 @@ async def publish(path: str, channel: str, number: str, publishers: str, history
     async def publisher() -> None:
         for value in numbers:
             data = f"{channel}-{value}"
-            say(f"{await storage.append(channel, draft(data))} {data}")
+            say(f"{await append(storage, channel, draft(data))} {data}")
 
     await asyncio.gather(*(publisher() for _ in range(int(publishers))))
     await storage.close()
@@ -143,10 +154,10 @@ async def publish(path: str, channel: str, number: str, publishers: str, history
 async def listen(path: str) -> None:
     """Say when it listens, then the sequence and the data of each entry that is fed, until it is told something."""
     storage, feed = await opened(path)
-    storage.listen()
+    storage.listen("a")
     await until(lambda: feed.skips)
     say("listening")
-    feed.append = lambda entries, _: [say(f"{entry.sequence} {data_of(entry)}") for entry in entries]  # type: ignore[method-assign,assignment]
+    feed.append = lambda entries: [say(f"{entry.sequence} {data_of(entry)}") for entry in entries]  # type: ignore[method-assign,assignment]
     await told()
     say("" if feed.skips == feed.skips[:1] else "skipped")
     await storage.close()
@@ -169,7 +180,7 @@ async def open_together(path: str, start: str) -> None:
     while time.time() < float(start):
         await asyncio.sleep(0)
     storage, _ = await opened(path)
-    say(f"{storage.epoch} {await storage.append('news', draft('here'))}")
+    say(f"{storage.epoch} {await append(storage, 'news', draft('here'))}")
     await storage.close()
 
 
@@ -212,7 +223,7 @@ async def fill(path: str) -> None:
     acknowledged = []
     try:
         while True:
-            acknowledged += [await storage.append("news", draft("x" * 10_000))]
+            acknowledged += [await append(storage, "news", draft("x" * 10_000))]
     except PublishError as error:
         say(error)
     failures = await asyncio.gather(
@@ -222,7 +233,7 @@ async def fill(path: str) -> None:
     page = await storage.read(["news"], None)
     say(page.newest >= acknowledged[-1])
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    acknowledged += [await storage.append("news", draft("after")) for _ in range(20)]
+    acknowledged += [await append(storage, "news", draft("after")) for _ in range(20)]
     stored = []
     position = 0
     while not (page := await storage.read(["news"], position)).complete or page.entries:

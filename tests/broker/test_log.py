@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.broker.contract.reading import until
+from tests.wire.strategies import properties
 from tidings.broker import log as log_module
 from tidings.broker.entry import Entry, Kind
 from tidings.broker.log import BEHIND, Batch, Log, View
 
 pytestmark = pytest.mark.anyio
+
+LISTENING = ("listen", "unlisten")
 
 
 class Feeding:
@@ -22,14 +27,28 @@ class Feeding:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.log = Log(lambda: self.calls.append("listen"), lambda: self.calls.append("unlisten"))
+        self.slow: set[str] = set()  # channels of which it isn't known at once from where on they are fed
         self.newest = 0
+        self.log = Log(self._listen, lambda channel: self.calls.append(f"unlisten {channel}"))
+
+    def _listen(self, channel: str) -> int | None:
+        self.calls.append(f"listen {channel}")
+        return None if channel in self.slow else self.newest
+
+    @property
+    def listened(self) -> set[str]:
+        """The channels that it is to be fed with, each of them listened to once."""
+        listened: set[str] = set()
+        for call, _, channel in (each.partition(" ") for each in self.calls):
+            assert (channel in listened) == (call == "unlisten"), self.calls
+            listened.symmetric_difference_update({channel})
+        return listened
 
     def feed(self, channel: str = "news", size: int = 10, kind: Kind = Kind.JSON) -> Entry:
         self.newest += 1
         frame = b"" if kind is Kind.FINISH else b"%d." % self.newest + b"x" * size
         entry = Entry(self.newest, channel, kind, 0.0, frame)
-        self.log.append((entry,), self.newest)
+        self.log.append((entry,))
         return entry
 
     def feed_many(self, count: int, channel: str = "news", size: int = 10) -> list[Entry]:
@@ -131,6 +150,166 @@ async def test_what_was_not_fed_is_behind_for_everybody(feeding: Feeding) -> Non
     await until(lambda: awake, "who waits looks")
 
 
+async def test_a_tail_does_not_reach_back_over_what_was_not_fed(feeding: Feeding) -> None:
+    view = feeding.log.join(("news",))
+    feeding.feed_many(3)
+    feeding.log.skip(7)
+    feeding.newest = 7
+    for _ in range(10):
+        feeding.feed_many(100)
+        assert [view.after(position) for position in range(7)] == [BEHIND] * 7
+    assert read(view, 7) == list(range(8, 1_008))
+
+
+async def test_what_was_not_fed_of_one_channel_is_behind_for_its_readers_alone(feeding: Feeding) -> None:
+    views = [feeding.log.join(key) for key in (("a",), ("b",), ("a", "b"), ("c",))]
+    for channel in "abab":
+        feeding.feed(channel)
+    await until(lambda: feeding.log._sleepers is None, "the log is at rest")
+    awake = [lay_down(view) for view in views]
+    feeding.log.skip(7, "b")
+    await until(lambda: awake[1] and awake[2], "who reads it looks")
+    assert [len(each) for each in awake] == [0, 1, 1, 0]
+    assert read(views[0], 0) == [1, 3]
+    assert views[1].after(6) is views[2].after(6) is BEHIND
+    assert views[1].after(7) is views[2].after(7) is views[3].after(0) is None
+    feeding.newest = 7
+    for channel in "ba":
+        feeding.feed(channel)
+    assert read(views[1], 7) == [8]
+    assert read(views[2], 7) == [8, 9]
+    assert read(views[0], 1) == [3, 9]
+
+
+async def test_a_skip_of_a_channel_that_nobody_reads_hurts_nobody(feeding: Feeding) -> None:
+    view = feeding.log.join(("a",))
+    feeding.feed("a")
+    await until(lambda: feeding.log._sleepers is None, "the log is at rest")
+    awake = lay_down(view)
+    feeding.log.skip(7, "b")
+    feeding.log.skip(7, "")
+    assert feeding.log._sleepers is None
+    assert read(view, 0) == [1]
+    assert awake == []
+
+
+# -- channels that are not fed yet ------------------------------------------------------------------------------------
+
+
+async def test_a_channel_that_is_not_fed_yet_holds_back_what_the_others_have(feeding: Feeding) -> None:
+    # Who was given the newer entry of another channel would never be given the older one of this channel.
+    feeding.slow = {"b", "c"}
+    views = {key: feeding.log.join(tuple(key)) for key in ("a", "ab", "bc", "abc")}
+    for channel in "abcab":
+        feeding.feed(channel)
+    assert read(views["a"], 0) == [1, 4]
+    assert [views[key].after(position) for key in ("ab", "bc", "abc") for position in (0, 3, 9)] == [None] * 9
+    feeding.log.skip(5, "c")
+    assert [views[key].after(position) for key in ("ab", "bc", "abc") for position in (0, 3, 9)] == [None] * 9
+    feeding.log.skip(2, "b")
+    assert [views[key].after(1) for key in ("ab", "bc", "abc")] == [BEHIND] * 3
+    assert read(views["ab"], 2) == [4]
+    assert views["abc"].after(4) is BEHIND
+    feeding.feed("b")
+    assert read(views["ab"], 2) == [4, 6]
+    assert read(views["bc"], 5) == read(views["abc"], 5) == [6]
+
+
+async def test_who_waits_for_a_channel_that_is_not_fed_yet_looks_when_it_is(feeding: Feeding) -> None:
+    feeding.slow = {"b"}
+    awake = {key: lay_down(feeding.log.join(tuple(key))) for key in ("a", "ab", "b")}
+    feeding.log.skip(0, "b")
+    await until(lambda: awake["ab"] and awake["b"], "they look")
+    assert not awake["a"]
+
+
+async def test_a_channel_that_is_listened_to_again_is_not_fed_yet_either(feeding: Feeding) -> None:
+    feeding.slow = {"a"}
+    view = feeding.log.join(("a",))
+    feeding.log.skip(0)
+    feeding.feed("a")
+    assert read(view, 0) == [1]
+    feeding.log.leave(view)
+    view = feeding.log.join(("a",))
+    assert view.after(0) is view.after(1) is None
+    feeding.log.skip(1, "a")
+    assert view.after(0) is BEHIND
+
+
+@pytest.mark.parametrize("count", [1, 999, 1_000, 1_001, 3_000])
+async def test_what_is_fed_before_it_is_known_from_where_on_is_given_to_nobody(feeding: Feeding, count: int) -> None:
+    # Something may be missing before it and between it.
+    feeding.slow = {"a"}
+    view = feeding.log.join(("a",))
+    feeding.feed_many(count, "a")
+    assert {view.after(position) for position in (0, 1, count // 2, count - 1, count)} == {None}
+    feeding.log.skip(count, "a")
+    assert view.after(count - 1) is BEHIND
+    feeding.feed("a")
+    assert read(view, count) == [count + 1]
+
+
+# -- another epoch ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_log_that_is_lost_wakes_everybody_and_gives_nothing_before_it_is_fed_anew(feeding: Feeding) -> None:
+    views = {key: feeding.log.join(tuple(key)) for key in ("a", "b", "ab")}
+    for channel in "abba":
+        feeding.feed(channel)
+    await until(lambda: feeding.log._sleepers is None, "the log is at rest")
+    awake = [lay_down(view, 40) for view in views.values()]
+    feeding.log.lose()
+    await until(lambda: all(len(each) == 40 for each in awake), "everybody looks")
+    assert {view.after(position) for view in views.values() for position in (0, 1, 4, 9)} == {None}
+    feeding.log.skip(1, "a")
+    assert {views[key].after(position) for key in ("b", "ab") for position in (1, 4, 9)} == {None}
+    assert views["a"].after(0) is BEHIND
+    feeding.newest = 1
+    feeding.feed("a")
+    assert read(views["a"], 1) == [2]
+    assert views["ab"].after(1) is None
+    feeding.log.skip(2, "b")
+    assert views["ab"].after(1) is BEHIND
+    feeding.feed("b")
+    assert read(views["ab"], 2) == read(views["b"], 2) == [3]
+
+
+async def test_who_joins_a_log_that_was_lost_is_given_nothing_either(feeding: Feeding) -> None:
+    feeding.log.join(("a",))
+    feeding.feed("a")
+    feeding.log.lose()
+    feeding.slow = {"b"}
+    view = feeding.log.join(("a", "b"))
+    assert view.after(0) is None
+    feeding.log.skip(0)
+    assert view.after(0) is None
+    feeding.newest = 0
+    feeding.feed("b")
+    assert read(view, 0) == [1]
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("readers", [1, 2])
+async def test_nobody_is_given_joined_bytes_of_the_log_that_was_lost(
+    feeding: Feeding, readers: int, ahead: int
+) -> None:
+    # The new log has the sequences of the old one, and comes to the same newest one.
+    view = feeding.log.join(("news",))
+    for _ in range(readers - 1):
+        feeding.log.join(("news",))
+    before = feeding.feed_many(3 + ahead)
+    assert [read(view, position) for position in range(3)] == [[*range(n, 4 + ahead)] for n in (1, 2, 3)]
+    feeding.log.lose()
+    feeding.log.skip(0, "news")
+    feeding.newest = 0
+    after = feeding.feed_many(3, size=20)
+    for position in range(3):
+        batch = view.after(position)
+        assert isinstance(batch, Batch)
+        assert batch.entries == after[position:]
+        assert not set(batch.entries) & set(before)
+
+
 # -- views ------------------------------------------------------------------------------------------------------------
 
 
@@ -144,23 +323,54 @@ async def test_readers_of_the_same_channels_share_a_view_until_the_last_has_gone
     assert feeding.log.join(("a", "b")) is view
     for each in (view, view):
         feeding.log.leave(each)
-    assert feeding.calls == ["listen"]
+    assert feeding.calls == ["listen a", "listen b", "unlisten b"]
     assert read(other, 0) == [1]  # its channel is still read
     again = feeding.log.join(("a", "b"))
     assert again is not view
     assert again.after(0) is BEHIND  # and the other one is not what it was
     feeding.log.leave(again)
     feeding.log.leave(other)
-    assert feeding.calls == ["listen", "unlisten"]
+    assert feeding.calls[3:] == ["listen b", "unlisten b", "unlisten a"]
     feeding.log.join(("a",))
-    assert feeding.calls == ["listen", "unlisten", "listen"]
+    assert feeding.calls[6:] == ["listen a"]
+
+
+async def test_a_channel_is_listened_to_once_however_many_read_it(feeding: Feeding) -> None:
+    views = [feeding.log.join(key) for key in (("a",), ("a",), ("a", "b"), ("a", "b", "c"), ("b",)) for _ in range(3)]
+    assert feeding.calls == ["listen a", "listen b", "listen c"]
+    for view in views[:-1]:
+        feeding.log.leave(view)
+    assert feeding.listened == {"b"}
+    assert len(feeding.calls) == 5
+    feeding.log.leave(views[-1])
+    assert feeding.calls[5:] == ["unlisten b"]
+
+
+@properties
+@given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1) | st.integers(0, 9), max_size=40))
+def test_those_channels_are_listened_to_that_are_read(steps: list[set[str] | int]) -> None:
+    async def main() -> None:
+        feeding = Feeding()
+        feeding.slow = {"c"}
+        joined: list[View] = []
+        for step in steps:
+            if isinstance(step, set):
+                joined.append(feeding.log.join(tuple(sorted(step))))
+            elif joined:
+                feeding.log.leave(joined.pop(step % len(joined)))
+            assert feeding.listened == {channel for view in joined for channel in view.key}
+        for view in joined:
+            feeding.log.leave(view)
+        assert feeding.listened == set()
+
+    asyncio.run(main())
 
 
 async def test_a_closed_log_does_not_unlisten(feeding: Feeding) -> None:
     view = feeding.log.join(("a",))
     feeding.log.close()
     feeding.log.leave(view)
-    assert feeding.calls == ["listen"]
+    assert feeding.calls == ["listen a"]
 
 
 async def test_a_view_of_several_channels_merges_them_and_no_other(feeding: Feeding) -> None:
@@ -403,7 +613,7 @@ async def test_a_reader_that_leaves_while_others_are_woken_breaks_nothing(feedin
             view.waiting[Sleeper(awake, leave)] = None
     feeding.feed()
     await until(lambda: feeding.log._sleepers is None, "the log is at rest")
-    assert feeding.calls == ["listen", "unlisten"]
+    assert sorted(feeding.calls) == sorted(f"{call} {name}" for name in [*"abcdefgh", "news"] for call in LISTENING)
     assert not feeding.log._channels
     assert len(awake) == 160
 
@@ -511,4 +721,5 @@ async def test_ten_thousand_channels_that_come_and_go_leave_nothing(feeding: Fee
         log = feeding.log
         assert [len(held) for held in (log._channels, log._views, log._cached, log._dirty)] == [0] * 4
     await until(lambda: feeding.log._sleepers is None, "the log is at rest")
-    assert feeding.calls == ["listen", "unlisten"] * 10
+    names = [f"channel {number}" for number in range(10_000)] + ["news"] * 10
+    assert sorted(feeding.calls) == sorted(f"{call} {name}" for name in names for call in LISTENING)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.broker.contract.reading import until
 from tidings.broker import memory
-from tidings.broker.entry import Draft, Entry, Kind
+from tidings.broker.entry import Draft, Entry, Kind, parse_id
 from tidings.broker.memory import MemoryStorage
 from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, Page, Retention
 
@@ -41,12 +41,15 @@ class Noting:
         self.calls: list[tuple[str, int]] = []
         self.entries: list[Entry] = []
 
-    def append(self, entries: Sequence[Entry], position: int) -> None:
-        self.calls.append(("append", position))
+    def append(self, entries: Sequence[Entry]) -> None:
+        self.calls.append(("append", entries[-1].sequence))
         self.entries += entries
 
-    def skip(self, position: int) -> None:
-        self.calls.append(("skip", position))
+    def skip(self, position: int, channel: str | None = None) -> None:
+        raise AssertionError(f"everything is fed, and nothing of {channel} was skipped up to {position}")
+
+    def lose(self) -> None:
+        raise AssertionError("nothing is lost as long as this object lives")
 
 
 def storage_of(
@@ -73,7 +76,10 @@ def draft(size: int = 10) -> Draft:
 
 
 async def fill(storage: MemoryStorage, *channels: str) -> list[int]:
-    return [await storage.append(channel, draft()) for channel in channels]
+    """Append an event to each; their sequences."""
+    parsed = [parse_id(await storage.append(channel, draft())) for channel in channels]
+    assert {place[0] for place in parsed if place is not None} <= {storage.epoch}
+    return [place[1] for place in parsed if place is not None]
 
 
 def sequences(page: Page) -> list[int]:
@@ -98,11 +104,13 @@ async def test_one_sequence_runs_over_all_channels_and_is_fed_at_once(storage: M
 
 
 async def test_who_listens_is_told_where_the_log_stands(storage: MemoryStorage, feed: Noting) -> None:
-    storage.listen()
+    assert storage.listen("a") == 0
     await fill(storage, "a")
-    storage.unlisten()
-    storage.listen()
-    assert feed.calls == [("skip", 0), ("append", 1), ("skip", 1)]
+    assert storage.listen("b") == 1
+    storage.unlisten("a")
+    await fill(storage, "b", "a")
+    assert storage.listen("a") == 3
+    assert feed.calls == [("append", 1), ("append", 2), ("append", 3)]
 
 
 async def test_each_storage_has_an_epoch_of_its_own_from_its_opening_on(feed: Noting) -> None:
@@ -134,8 +142,8 @@ async def test_a_storage_that_is_opened_again_goes_on(storage: MemoryStorage) ->
 
 async def test_a_page_without_entries_says_where_the_log_stands(storage: MemoryStorage) -> None:
     await fill(storage, "a", "a")
-    assert await storage.read(["a"], None) == Page([], 2, 2, 0, finished=False)
-    assert await storage.read(["never used"], None) == Page([], 2, 2, 0, finished=False)
+    assert await storage.read(["a"], None) == Page(storage.epoch, [], 2, 2, 0, finished=False)
+    assert await storage.read(["never used"], None) == Page(storage.epoch, [], 2, 2, 0, finished=False)
 
 
 @pytest.mark.parametrize("after", [0, 2, 3, 8, 9, 10**18])

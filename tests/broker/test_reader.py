@@ -20,6 +20,7 @@ from tidings.broker.entry import FINISH, Draft, Entry, Kind, split_frame
 from tidings.broker.log import Batch, Log
 from tidings.broker.reader import OpenBroker, Reader
 from tidings.broker.storage import ChannelInfo, Feed, Page, Storage
+from tidings.broker.subscription import Subscription
 from tidings.errors import BrokerClosed, StorageError
 
 pytestmark = pytest.mark.anyio
@@ -36,8 +37,8 @@ class FakeStorage(Storage):
         self.stored: list[Entry] = []
         self.trimmed: dict[str, int] = {}
         self.fed = 0
-        self.feeds = False  # it skips at once when somebody listens, as the memory does
-        self.listening = 0
+        self.feeds = False  # from the moment on that somebody listens, as the memory does
+        self.listened: list[str] = []  # the channels, as often as somebody listens to them
         self.reads: list[int | None] = []
         self.page_entries = 500
         self.error: Exception | None = None
@@ -58,7 +59,8 @@ class FakeStorage(Storage):
         """Feed what is stored and wasn't fed."""
         if self.feeds:
             entries, self.fed = self.stored[self.fed :], self.newest
-            self.log.append(entries, self.fed)
+            if entries:
+                self.log.append(entries)
 
     def put(self, *channels: str, draft: Draft = EVENT) -> None:
         for channel in channels:
@@ -73,13 +75,22 @@ class FakeStorage(Storage):
     def trim(self, channel: str, up_to: int) -> None:
         self.trimmed[channel] = up_to
 
+    def lose(self, epoch: str = "f") -> None:
+        """Begin another log, which isn't fed yet."""
+        self.epoch = epoch
+        self.stored = []
+        self.trimmed = {}
+        self.fed = 0
+        self.feeds = False
+        self.log.lose()
+
     async def open(self, feed: Feed) -> None:
         raise NotImplementedError
 
     async def close(self) -> None:
         raise NotImplementedError
 
-    async def append(self, channel: str, draft: Draft) -> int:
+    async def append(self, channel: str, draft: Draft) -> str:
         raise NotImplementedError
 
     async def finish(self, channel: str) -> None:
@@ -88,16 +99,16 @@ class FakeStorage(Storage):
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
         self.reads.append(after)
         await asyncio.sleep(0)
-        for step in self.asked:
+        steps, self.asked = self.asked, []
+        for step in steps:
             step()
-        self.asked = []
         if self.error is not None:
             raise self.error
         page = self._page(channels, after)
         await asyncio.sleep(0)
-        for step in self.answered:
+        steps, self.answered = self.answered, []
+        for step in steps:
             step()
-        self.answered = []
         return page
 
     async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
@@ -119,15 +130,14 @@ class FakeStorage(Storage):
             entries = entries[: self.page_entries]
             position = entries[-1].sequence
         finished = all(last.get(name) == Kind.FINISH for name in channels)
-        return Page(entries, position, self.newest, trimmed, finished)
+        return Page(self.epoch, entries, position, self.newest, trimmed, finished)
 
-    def listen(self) -> None:
-        self.listening += 1
-        if self.feeds:
-            self.skip()
+    def listen(self, channel: str) -> int | None:
+        self.listened.append(channel)
+        return self.fed if self.feeds else None
 
-    def unlisten(self) -> None:
-        self.listening -= 1
+    def unlisten(self, channel: str) -> None:
+        self.listened.remove(channel)
 
 
 @pytest.fixture
@@ -214,6 +224,17 @@ def sequences(entries: Sequence[Entry]) -> list[int]:
     return [entry.sequence for entry in entries]
 
 
+def ids(entries: Sequence[Entry]) -> list[str]:
+    """As they were sent."""
+    return [entry.frame.rpartition(b"id: ")[2].partition(b"\n")[0].decode() for entry in entries]
+
+
+def resets(entries: Sequence[Entry]) -> list[tuple[str, str | None, str | None]]:
+    """Why, the id asked for, and the oldest."""
+    found = (json.loads(split_frame(entry.frame)[1]) for entry in entries if entry.kind == Kind.CONTROL)
+    return [(reset["reason"], reset["requested"], reset["oldest"]) for reset in found]
+
+
 async def at_rest(storage: FakeStorage) -> None:
     """Until everybody has read what there is: nothing here takes longer than some turns of the event loop."""
     for _ in range(40):
@@ -270,7 +291,7 @@ async def test_nothing_is_lost_or_doubled_at_the_seam(requested: str | None, pag
             if storage.feeds and to_feed > storage.fed:
                 entries = storage.stored[storage.fed : to_feed]
                 storage.fed = to_feed
-                storage.log.append(entries, to_feed)
+                storage.log.append(entries)
 
         act(0)
         storage.asked = [lambda: act(1)]
@@ -288,7 +309,7 @@ async def test_nothing_is_lost_or_doubled_at_the_seam(requested: str | None, pag
         assert resets == ([0] if requested == "no id" or (requested == "e-1" and not known) else []), schedule
         reading.stop()
         reader.leave()
-        assert storage.listening == 0
+        assert storage.listened == []
 
 
 # -- history ----------------------------------------------------------------------------------------------------------
@@ -337,6 +358,23 @@ async def test_a_laggard_reads_on_from_the_storage(
     await at_rest(storage)
     assert sequences(reading.entries) == list(range(1, 30))
     assert len(storage.reads) > 3
+    reading.stop()
+
+
+@BOTH
+async def test_history_is_read_to_its_end_though_the_channel_is_not_fed_yet(storage: FakeStorage, way: Way) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaaaa")
+    storage.feeds = False
+    reading = way(await begun(storage, requested="earliest"))
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5]
+    assert storage.reads == [0, 2, 4]
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5, 6]
+    assert storage.reads == [0, 2, 4]
     reading.stop()
 
 
@@ -432,6 +470,547 @@ async def test_no_id_is_known_before_the_reset_was_given(storage: FakeStorage) -
     reader = await begun(storage, requested="no id")
     assert reader.last is not None
     assert reader.last >= reader.position
+
+
+# -- another epoch ----------------------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_a_log_that_is_lost_while_somebody_waits_is_reset_and_read_from_its_beginning(
+    storage: FakeStorage, way: Way
+) -> None:
+    reader = await begun(storage)
+    reading = way(reader)
+    await at_rest(storage)
+    storage.put("a", "a")
+    await at_rest(storage)
+    assert (reader.epoch, reader.last) == ("e", 2)
+    storage.lose()
+    storage.put("b", "a", "a", "a")
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-1", "e-2", "f-1", "f-2", "f-3", "f-4"]
+    assert resets(reading.entries) == [("epoch", "e-2", "f-2")]
+    assert (reader.epoch, reader.last, reader.position) == ("f", 4, 4)
+    storage.put("a")  # behind what was read, before it is known from where on the log is fed
+    await at_rest(storage)
+    storage.skip()
+    await at_rest(storage)
+    storage.put("b", "a")
+    await at_rest(storage)
+    assert ids(reading.entries)[6:] == ["f-5", "f-7"]
+    assert reader.position == 7
+    reading.stop()
+
+
+@BOTH
+async def test_a_log_that_is_lost_and_holds_nothing_is_reset_at_its_beginning(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a", "a")
+    await at_rest(storage)
+    storage.lose()
+    await at_rest(storage)
+    assert resets(reading.entries) == [("epoch", "e-2", None)]
+    assert ids(reading.entries)[2:] == ["f-0"]
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    assert ids(reading.entries)[3:] == ["f-1"]
+    reading.stop()
+
+
+@BOTH
+@pytest.mark.parametrize("stored", [0, 3])
+async def test_a_log_that_is_lost_before_the_first_event_names_the_id_that_the_subscriber_came_with(
+    storage: FakeStorage, way: Way, stored: int
+) -> None:
+    storage.put("a", "a")
+    readers = [await begun(storage, requested=id) for id in (None, "e-2")]
+    readings = [way(reader) for reader in readers]
+    await at_rest(storage)
+    storage.lose()
+    storage.put(*("a" * stored))
+    await at_rest(storage)
+    oldest = "f-1" if stored else None
+    assert [resets(reading.entries) for reading in readings] == [[("epoch", id, oldest)] for id in (None, "e-2")]
+    for reading in readings:
+        assert ids(reading.entries) == ["f-0", "f-1", "f-2", "f-3"][: stored + 1]
+        reading.stop()
+
+
+@BOTH
+async def test_a_log_that_is_lost_twice_names_the_id_that_was_given_last(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    storage.lose("f")
+    await at_rest(storage)
+    storage.lose("g")
+    storage.put("a", "a")
+    await at_rest(storage)
+    storage.skip()
+    await at_rest(storage)
+    storage.lose("h")
+    await at_rest(storage)
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-1", "f-0", "g-0", "g-1", "g-2", "h-0", "h-1"]
+    assert resets(reading.entries) == [("epoch", "e-1", None), ("epoch", "f-0", "g-1"), ("epoch", "g-2", None)]
+    reading.stop()
+
+
+@BOTH
+@pytest.mark.parametrize("step", ["asked", "answered"])
+@pytest.mark.parametrize("again", ["asked", "answered"])
+async def test_a_log_that_is_lost_again_while_the_new_one_is_read_is_reset_once(
+    storage: FakeStorage, way: Way, step: str, again: str
+) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+
+    def lose(epoch: str) -> None:
+        storage.lose(epoch)
+        storage.put(*"aa")
+
+    def lose_twice() -> None:
+        lose("g")
+        setattr(storage, again, [lambda: lose("h")])
+
+    setattr(storage, step, [lose_twice])
+    lose("f")
+    await at_rest(storage)
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    given = ids(reading.entries)
+    # What was read before it was lost may be given; then each log begins with its reset.
+    assert given[0] == "e-1"
+    assert given[-4:] == ["h-0", "h-1", "h-2", "h-3"]
+    found = resets(reading.entries)
+    assert [reason for reason, _, _ in found] == ["epoch"] * len(found)
+    at = [number for number, entry in enumerate(reading.entries) if entry.kind == Kind.CONTROL]
+    assert [requested for _, requested, _ in found] == [given[number - 1] for number in at]
+    assert [oldest for _, _, oldest in found] == [given[number + 1] for number in at]
+    assert len(given) == 1 + 3 * len(at) + 1
+    reading.stop()
+
+
+@BOTH
+@pytest.mark.parametrize("requested", ["earliest", "e-0", "x-1"])
+async def test_a_log_that_is_lost_while_its_pages_are_read_goes_on_with_the_new_one(
+    storage: FakeStorage, way: Way, requested: str
+) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaaaaa")
+    reader = await begun(storage, requested=requested)  # the first page is read
+    lost_at_once = [] if requested == "earliest" else [("epoch", "x-1", "e-1")] * (requested == "x-1")
+
+    def lose() -> None:
+        storage.lose()
+        storage.put(*"aaa")
+
+    storage.answered = [lose]  # and the second, just before
+    reading = way(reader)
+    await at_rest(storage)
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    old = ["e-0"] * len(lost_at_once) + ["e-1", "e-2", "e-3", "e-4"]
+    assert ids(reading.entries) == [*old, "f-0", "f-1", "f-2", "f-3", "f-4"]
+    assert resets(reading.entries) == [*lost_at_once, ("epoch", "e-4", "f-1")]
+    reading.stop()
+
+
+@BOTH
+async def test_a_log_that_is_lost_before_the_next_page_is_read_gives_no_more_of_the_old_one(
+    storage: FakeStorage, way: Way
+) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaaaaa")
+    reader = await begun(storage, requested="earliest")
+    assert ids((await reader.ready() or Batch((), 0)).entries) == ["e-1", "e-2"]
+    storage.lose()
+    storage.put(*"aaaaa")
+    storage.skip()
+    reading = way(reader)
+    await at_rest(storage)
+    assert ids(reading.entries) == ["f-0", "f-1", "f-2", "f-3", "f-4", "f-5"]
+    assert resets(reading.entries) == [("epoch", "e-2", "f-1")]
+    reading.stop()
+
+
+@BOTH
+async def test_a_laggard_is_given_nothing_of_the_tail_of_a_log_that_was_lost(
+    storage: FakeStorage, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tail holds the new log already, and the reader's position is one of the old log.
+    monkeypatch.setattr(log_module, "_TAIL_ENTRIES", 3)
+    reader = await begun(storage)
+    reading = way(reader)
+    await at_rest(storage)
+    storage.put(*"aa")
+    await at_rest(storage)
+    storage.put(*"aaaaaa")
+    storage.lose()
+    storage.skip()
+    storage.put(*"aaaaaaaaaaaa")
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-1", "e-2", "f-0", *(f"f-{number}" for number in range(1, 13))]
+    reading.stop()
+
+
+@BOTH
+async def test_many_readers_of_a_log_that_is_lost_are_all_reset(storage: FakeStorage, way: Way) -> None:
+    readings = [way(await begun(storage)) for _ in range(20)]
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    storage.lose()
+    storage.skip()
+    storage.put("a")  # as many as before: nothing joined for the old log is for this one
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    for reading in readings:
+        assert ids(reading.entries) == ["e-1", "f-0", "f-1", "f-2"]
+        assert resets(reading.entries) == [("epoch", "e-1", "f-1")]
+        reading.stop()
+
+
+@BOTH
+async def test_channels_of_a_new_log_that_are_fed_one_after_the_other_are_given_in_order(
+    storage: FakeStorage, way: Way
+) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", "b")
+    await at_rest(storage)
+    storage.lose()
+    storage.put("b", "a")
+    await at_rest(storage)
+    expected = ["e-1", "e-2", "f-0", "f-1", "f-2"]
+    assert ids(reading.entries) == expected
+    storage.log.skip(2, "a")
+    storage.store("b")
+    storage.store("a")
+    storage.log.append(storage.stored[3:])
+    await at_rest(storage)
+    assert ids(reading.entries) == expected  # f-3, of the other channel, comes before it
+    storage.log.skip(3, "b")
+    await at_rest(storage)
+    assert ids(reading.entries) == [*expected, "f-3", "f-4"]
+    storage.store("b")
+    storage.store("a")
+    storage.log.append(storage.stored[4:])
+    await at_rest(storage)
+    assert ids(reading.entries) == [*expected, "f-3", "f-4", "f-5", "f-6"]
+    assert resets(reading.entries) == [("epoch", "e-2", "f-1")]
+    reading.stop()
+
+
+@BOTH
+async def test_a_channel_that_was_finished_in_a_log_that_is_lost_goes_on_in_the_new_one(
+    storage: FakeStorage, way: Way
+) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", draft=FINISH)
+    await at_rest(storage)
+    storage.lose()
+    storage.skip()
+    storage.put("b", draft=FINISH)
+    await at_rest(storage)
+    assert not reading.ended
+    storage.put("a")
+    storage.put("a", draft=FINISH)
+    await until(lambda: reading.ended, "it ends")
+    assert ids(reading.entries) == ["f-1", "f-2"]
+    assert resets(reading.entries) == [("epoch", None, None)]
+
+
+@BOTH
+async def test_a_page_of_another_log_that_is_followed_by_one_of_the_own_repeats_nothing(
+    storage: FakeStorage, way: Way
+) -> None:
+    # Two servers answer while one takes over; the one that is heard of last is right.
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put(*"aaa")
+    await at_rest(storage)
+    mine = storage.stored
+
+    def take_over() -> None:
+        storage.epoch, storage.stored = "f", []
+        storage.asked = [take_back]
+
+    def take_back() -> None:
+        storage.epoch, storage.stored = "e", mine
+
+    storage.asked = [take_over]
+    storage.store()
+    storage.skip()
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-1", "e-2", "e-3", "e-4", "e-5"]
+    reading.stop()
+
+
+# What a subscription begins with, and what it is given, if the log has another epoch once the storage has been asked.
+BEGINNINGS: list[tuple[str | None, list[tuple[str, str | None, str | None]], list[str]]] = [
+    (None, [], ["f-4"]),
+    ("earliest", [], ["f-1", "f-2", "f-3", "f-4"]),
+    ("e-1", [("epoch", "e-1", "f-1")], ["f-0", "f-1", "f-2", "f-3", "f-4"]),
+    ("e-3", [("epoch", "e-3", "f-1")], ["f-0", "f-1", "f-2", "f-3", "f-4"]),
+    ("e-9", [("epoch", "e-9", "f-1")], ["f-0", "f-1", "f-2", "f-3", "f-4"]),
+    ("f-2", [], ["f-3", "f-4"]),
+    ("f-9", [("ahead", "f-9", "f-1")], ["f-0", "f-1", "f-2", "f-3", "f-4"]),
+    ("no id", [("malformed", "no id", "f-1")], ["f-0", "f-1", "f-2", "f-3", "f-4"]),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("requested", "reset", "given"), BEGINNINGS)
+async def test_a_log_that_is_lost_while_a_subscription_begins_is_as_if_it_had_begun_later(
+    storage: FakeStorage,
+    way: Way,
+    requested: str | None,
+    reset: list[tuple[str, str | None, str | None]],
+    given: list[str],
+) -> None:
+    storage.put(*"aaa")
+
+    def lose() -> None:
+        storage.lose()
+        storage.put(*"aaa")
+
+    storage.asked = [lose]
+    reader = await begun(storage, requested=requested)
+    assert reader.epoch == "f"
+    reading = way(reader)
+    storage.skip()
+    storage.put("a")
+    await at_rest(storage)
+    assert ids(reading.entries) == given
+    assert resets(reading.entries) == reset
+    reading.stop()
+
+
+@BOTH
+@pytest.mark.parametrize("step", ["asked", "answered"])
+async def test_a_log_that_is_lost_while_an_id_ahead_of_it_is_looked_into(
+    storage: FakeStorage, way: Way, step: str
+) -> None:
+    storage.put(*"aaa")
+
+    def lose() -> None:
+        storage.lose()
+        storage.put(*"aa")
+
+    # With the second look, which is for what is retained.
+    storage.answered = [lambda: setattr(storage, step, [lose])]
+    reader = await begun(storage, requested="e-9")
+    reading = way(reader)
+    storage.skip()
+    await at_rest(storage)
+    if step == "asked":
+        assert resets(reading.entries) == [("epoch", "e-9", "f-1")]
+    else:
+        assert resets(reading.entries) == [("ahead", "e-9", "e-1"), ("epoch", "e-3", "f-1")]
+    assert ids(reading.entries)[-3:] == ["f-0", "f-1", "f-2"]
+    reading.stop()
+
+
+@BOTH
+async def test_a_log_that_is_lost_after_the_first_page_was_read_resets_who_has_just_begun(
+    storage: FakeStorage, way: Way
+) -> None:
+    storage.put(*"aaa")
+    storage.answered = [storage.lose]
+    reader = await begun(storage, requested="e-1")
+    assert (reader.epoch, reader.last) == ("e", 1)
+    reading = way(reader)
+    storage.put("a")
+    storage.skip()
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-2", "e-3", "f-0", "f-1"]
+    assert resets(reading.entries) == [("epoch", "e-3", "f-1")]
+    reading.stop()
+
+
+def subscription_of(storage: FakeStorage, last_event_id: str | None, *left_out: int) -> Subscription:
+    """Without the events of these sequences."""
+    return Subscription(
+        lambda: OpenBroker(storage, storage.log, None),
+        ("a",),
+        last_event_id,
+        lambda event: int(event.id.partition("-")[2]) not in left_out,
+    )
+
+
+async def test_a_filter_lets_the_reset_of_a_lost_log_pass_and_counts_in_the_new_one(storage: FakeStorage) -> None:
+    subscription = subscription_of(storage, None, 0, 2, 3, 4, 6)
+    assert await subscription.open()
+    storage.put(*"aaa")
+    frames = await subscription.ready_frames()
+    assert frames is not None
+    assert (frames.events, subscription.position_frame()) == (1, b"id: e-3\n\n")
+    storage.lose()
+    storage.put(*"aaaa")
+    assert subscription.position_frame() == b""
+    frames = await subscription.ready_frames()
+    assert frames is not None
+    assert b'"requested":"e-1"' in frames.frame or b'"requested":"e-3"' in frames.frame
+    assert frames.frame.endswith(b"\nid: f-0\n\n")
+    assert subscription.position_frame() == b""
+    frames = await subscription.ready_frames()
+    assert frames is not None
+    assert frames.frame == storage.stored[0].frame
+    assert subscription.position_frame() == b"id: f-4\n\n"
+    storage.skip()
+    storage.put(*"aa")
+    frames = await subscription.ready_frames()
+    assert frames is not None
+    assert frames.frame == storage.stored[4].frame
+    assert subscription.position_frame() == b"id: f-6\n\n"
+    await subscription.aclose()
+
+
+async def test_a_filter_that_lets_nothing_pass_has_its_position_in_the_new_log(storage: FakeStorage) -> None:
+    storage.put(*"aaa")
+    subscription = subscription_of(storage, "e-1", *range(10))
+    assert await subscription.open()
+    await subscription.ready_frames()
+    storage.lose()
+    storage.put(*"aa")
+    for _ in range(2):
+        assert await subscription.ready_frames() is not None
+    assert subscription.position_frame() == b"id: f-2\n\n"
+    assert subscription.position_frame() == b""
+    await subscription.aclose()
+
+
+@pytest.mark.parametrize("step", ["asked", "answered"])
+async def test_events_one_by_one_have_the_ids_of_their_own_log(storage: FakeStorage, step: str) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaaa")
+
+    def lose() -> None:
+        storage.lose()
+        storage.put(*"aaa")
+        storage.skip()
+
+    subscription = subscription_of(storage, "earliest", 2)
+    old = ["e-1"] if step == "asked" else ["e-1", "e-3", "e-4"]
+    async with asyncio.timeout(PATIENCE):
+        for id in (*old, "f-0", "f-1", "f-3"):
+            event = await anext(subscription)
+            assert event.id == id
+            assert b"\nid: %b\n" % id.encode() in event.frame
+            if id == "e-1":
+                setattr(storage, step, [lose])
+    await subscription.aclose()
+
+
+# -- a storage that is away -------------------------------------------------------------------------------------------
+
+
+AWAY = StorageError("the server is away", temporary=True)
+
+
+@BOTH
+async def test_who_can_not_read_a_storage_that_is_away_reads_it_when_it_is_back(storage: FakeStorage, way: Way) -> None:
+    storage.page_entries = 2
+    storage.put(*"aaaa")
+    reader = await begun(storage, requested="earliest")
+    storage.error = AWAY
+    reading = way(reader)
+    await at_rest(storage)
+    reads = len(storage.reads)
+    storage.store()
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2]
+    assert len(storage.reads) == reads  # it isn't asked again and again
+    storage.error = None
+    storage.skip()
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    assert sequences(reading.entries) == [1, 2, 3, 4, 5, 6]
+    reading.stop()
+
+
+@BOTH
+async def test_a_storage_that_was_away_and_is_lost_resets_its_readers(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.put("a")
+    await at_rest(storage)
+    storage.error = AWAY
+    storage.lose()
+    await at_rest(storage)
+    storage.error = None
+    storage.put("a")
+    storage.skip()
+    await at_rest(storage)
+    assert ids(reading.entries) == ["e-1", "f-0", "f-1"]
+    assert resets(reading.entries) == [("epoch", "e-1", "f-1")]
+    reading.stop()
+
+
+@BOTH
+async def test_a_storage_that_was_away_when_all_channels_were_finished_ends_its_readers(
+    storage: FakeStorage, way: Way
+) -> None:
+    reading = way(await begun(storage, "a", "b"))
+    await at_rest(storage)
+    storage.put("a", draft=FINISH)
+    await at_rest(storage)
+    storage.error = AWAY
+    storage.put("b", draft=FINISH)
+    await at_rest(storage)
+    assert not reading.ended
+    storage.error = None
+    storage.skip()
+    await until(lambda: reading.ended, "it ends")
+    assert reading.entries == []
+
+
+@BOTH
+async def test_closing_ends_who_waits_for_a_storage_that_is_away(storage: FakeStorage, way: Way) -> None:
+    reading = way(await begun(storage))
+    await at_rest(storage)
+    storage.error = AWAY
+    storage.store()
+    storage.skip()
+    await at_rest(storage)
+    assert not reading.ended
+    storage.log.close()
+    await until(lambda: reading.ended, "it ends")
+
+
+async def test_a_storage_that_is_away_lets_nobody_begin(storage: FakeStorage) -> None:
+    storage.error = AWAY
+    with pytest.raises(StorageError, match="the server is away"):
+        await reader_of(storage).begin()
+    assert storage.listened == []
+
+
+@BOTH
+async def test_leaving_while_a_storage_that_is_away_is_read_ends_the_reader(storage: FakeStorage, way: Way) -> None:
+    reader = await begun(storage)
+    reading = way(reader)
+    await at_rest(storage)
+    storage.error = AWAY
+    storage.asked = [reader.leave]
+    storage.store()
+    storage.skip()
+    await until(lambda: reading.ended, "it ends")
+    assert storage.listened == []
 
 
 # -- finished channels ------------------------------------------------------------------------------------------------
@@ -668,11 +1247,11 @@ async def test_leaving_ends_who_waits_and_keeps_nothing(storage: FakeStorage, wa
     reader = await begun(storage)
     reading = way(reader)
     await at_rest(storage)
-    assert storage.listening == 1
+    assert storage.listened == ["a"]
     reader.leave()
     reader.leave()
     await until(lambda: reading.ended, "it ends")
-    assert storage.listening == 0
+    assert storage.listened == []
 
 
 @BOTH
@@ -699,7 +1278,7 @@ async def test_leaving_while_the_storage_is_read_ends_the_reader(storage: FakeSt
     reading = way(reader)
     await until(lambda: reading.ended, "it ends")
     assert sequences(reading.entries) == [1]
-    assert storage.listening == 0
+    assert storage.listened == []
 
 
 async def test_leaving_while_it_begins_ends_the_reader(storage: FakeStorage) -> None:
@@ -709,7 +1288,7 @@ async def test_leaving_while_it_begins_ends_the_reader(storage: FakeStorage) -> 
     await reader.begin()
     assert reader.ended
     assert await reader.next() is None
-    assert storage.listening == 0
+    assert storage.listened == []
 
 
 async def test_a_storage_that_cannot_be_read_is_an_error(storage: FakeStorage) -> None:
@@ -717,7 +1296,7 @@ async def test_a_storage_that_cannot_be_read_is_an_error(storage: FakeStorage) -
     storage.error = StorageError("the disk is gone")
     with pytest.raises(StorageError, match="the disk is gone"):
         await reader_of(storage).begin()
-    assert storage.listening == 1
+    assert storage.listened == ["a"]
     storage.store()
     storage.skip()
     with pytest.raises(StorageError, match="the disk is gone"):
@@ -727,7 +1306,7 @@ async def test_a_storage_that_cannot_be_read_is_an_error(storage: FakeStorage) -
     assert batch is not None
     assert sequences(batch.entries) == [1]
     reader.leave()
-    assert storage.listening == 0
+    assert storage.listened == []
 
 
 @pytest.mark.parametrize("turns", range(5))
@@ -738,9 +1317,9 @@ async def test_who_is_cancelled_while_it_begins_leaves(storage: FakeStorage, tur
         await asyncio.sleep(0)
     beginning.cancel()
     await asyncio.wait([beginning])
-    assert storage.listening == (0 if beginning.cancelled() else 1)
+    assert storage.listened == ([] if beginning.cancelled() else ["a"])
     reader.leave()
-    assert storage.listening == 0
+    assert storage.listened == []
 
 
 async def test_who_was_cancelled_while_it_waited_may_wait_again(storage: FakeStorage) -> None:
@@ -774,7 +1353,7 @@ async def test_a_reader_that_was_dropped_leaves(storage: FakeStorage, elsewhere:
         dropped.clear()
     gc.collect()
     await until(lambda: len(storage.log._views) == 1, "they have left")
-    assert storage.listening == 1
+    assert storage.listened == ["a", "b"]
     storage.put("b")
     batch = await kept.next()
     assert batch is not None

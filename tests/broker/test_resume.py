@@ -14,7 +14,7 @@ from tidings.wire import EventDecoder
 
 def page_of(*sequences: int, newest: int, trimmed: int = 0) -> Page:
     entries = [Entry(sequence, "news", Kind.JSON, 0.0, b"data: 1\n\n") for sequence in sequences]
-    return Page(entries, newest, newest, trimmed, finished=False)
+    return Page("e", entries, newest, newest, trimmed, finished=False)
 
 
 @pytest.mark.parametrize("id", [None, ""])

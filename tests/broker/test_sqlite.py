@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.sqlite_processes import KEEP_ALL, PATIENCE, ROOT, Feed, Program, data_of, draft, until
-from tidings.broker.entry import Draft, Entry, Kind
+from tests.broker.sqlite_processes import KEEP_ALL, PATIENCE, ROOT, Feed, Program, append, data_of, draft, until
+from tidings.broker.entry import Draft, Entry, Kind, event_id
 from tidings.broker.memory import MemoryStorage
 from tidings.broker.sqlite import SQLiteStorage, keeper
 from tidings.broker.sqlite.pages import read_page
@@ -94,9 +94,9 @@ async def test_what_comes_while_a_lock_is_waited_for_is_one_transaction(path: Pa
         assert storage._open is not None
         writer = storage._open.writer
         with locked(path):
-            publishing = [asyncio.ensure_future(storage.append("news", draft("first")))]
+            publishing = [asyncio.ensure_future(append(storage, "news", draft("first")))]
             await until(lambda: writer._locked_out, "the writer waits for the lock")
-            publishing += [asyncio.ensure_future(storage.append("news", draft(str(n)))) for n in range(15)]
+            publishing += [asyncio.ensure_future(append(storage, "news", draft(str(n)))) for n in range(15)]
             await asyncio.sleep(0)
         assert await asyncio.gather(*publishing) == list(range(1, 17))
         # All entries of a transaction have the same time.
@@ -135,29 +135,29 @@ async def test_time_never_goes_back_in_a_log(path: Path, clock: Clock) -> None:
 
 async def test_ids_that_a_power_cut_may_have_cost_are_not_given_out_again(path: Path) -> None:
     async with opened(path) as storage:
-        assert await storage.append("news", draft("1")) == 1
+        assert await append(storage, "news", draft("1")) == 1
     async with opened(path) as storage:
-        assert await storage.append("news", draft("2")) == 2
+        assert await append(storage, "news", draft("2")) == 2
         epoch = storage.epoch
     query(path, "UPDATE log SET boot = 'the run of the machine before'")
     async with opened(path) as storage:
         assert storage.epoch == epoch
-        sequence = await storage.append("news", draft("3"))
+        sequence = await append(storage, "news", draft("3"))
         assert sequence == 1_000_000_003
         lost = 5  # given out before the power cut, and lost with it
         page = await storage.read(["news"], lost)
         assert [entry.sequence for entry in page.entries] == [sequence]
         assert page.trimmed == 0
     async with opened(path) as storage:
-        assert await storage.append("news", draft("4")) == sequence + 1
+        assert await append(storage, "news", draft("4")) == sequence + 1
 
 
 async def test_a_finish_takes_a_sequence_once_until_the_channel_is_opened_again(path: Path) -> None:
     async with opened(path) as storage:
         await storage.finish("news")
         await asyncio.gather(*(storage.finish("news") for _ in range(5)))
-        assert (await storage.read(["news"], 0)) == Page([], 1, 1, 0, True)
-        assert await storage.append("news", draft("again")) == 2
+        assert (await storage.read(["news"], 0)) == Page(storage.epoch, [], 1, 1, 0, True)
+        assert await append(storage, "news", draft("again")) == 2
         assert not (await storage.read(["news"], 0)).finished
         await storage.finish("news")
         page = await storage.read(["news"], 0)
@@ -170,7 +170,7 @@ async def test_an_event_too_big_for_sqlite_fails_alone(path: Path) -> None:
     async with opened(path) as storage:
         huge = Draft(Kind.RAW, bytes(1_000_000_000), b"\n")
         good, bad = await asyncio.gather(
-            storage.append("news", draft("small")), storage.append("news", huge), return_exceptions=True
+            append(storage, "news", draft("small")), append(storage, "news", huge), return_exceptions=True
         )
         assert good == 1
         assert isinstance(bad, PublishError)
@@ -195,7 +195,7 @@ async def test_an_append_cancelled_while_it_waits_for_the_lock_is_not_stored(pat
                 task.cancel()
             await asyncio.sleep(0)
         outcomes = await asyncio.gather(*publishing, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, int] * 2
+        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, str] * 2
         assert [data_of(entry) for entry in await everything(storage, ["news"])] == ["1", "3"]
 
 
@@ -232,10 +232,10 @@ async def test_a_full_page_is_complete_if_only_other_channels_follow(path: Path)
 
 async def test_positions_before_everything_and_ahead_of_the_log(path: Path) -> None:
     async with opened(path) as storage:
-        assert await storage.read(["news"], 0) == Page([], 0, 0, 0, False)
+        assert await storage.read(["news"], 0) == Page(storage.epoch, [], 0, 0, 0, False)
         await storage.append("news", draft("1"))
-        assert await storage.read(["news"], 9_999_999_999_999_999_999) == Page([], 1, 1, 0, False)
-        assert await storage.read(["news"], None) == Page([], 1, 1, 0, False)
+        assert await storage.read(["news"], 9_999_999_999_999_999_999) == Page(storage.epoch, [], 1, 1, 0, False)
+        assert await storage.read(["news"], None) == Page(storage.epoch, [], 1, 1, 0, False)
 
 
 async def test_pages_are_those_of_the_storage_in_memory(path: Path, clock: Clock) -> None:
@@ -302,7 +302,7 @@ async def test_channels_are_forgotten_and_leave_one_mark(path: Path) -> None:
         await asyncio.gather(*(storage.append(f"c{n}", draft("1")) for n in range(1200)))
         await storage.finish("c7")
         await until(lambda: count(path, "channels") == 0 and count(path, "events") == 0)
-        assert await storage.read(["c0"], 0) == Page([], 1201, 1201, 1200, False)
+        assert await storage.read(["c0"], 0) == Page(storage.epoch, [], 1201, 1201, 1200, False)
         await storage.append("c0", draft("2"))
         assert (await storage.read(["c0"], 0)).trimmed >= 1200
 
@@ -321,7 +321,7 @@ async def test_a_channel_that_shows_something_is_not_forgotten(path: Path) -> No
 async def test_without_a_history_nothing_is_kept_for_long(path: Path) -> None:
     async with opened(path, Retention(0, None, 0.1)) as storage:
         await storage.append("news", draft("1"))
-        assert await storage.read(["news"], 0) == Page([], 1, 1, 1, False)
+        assert await storage.read(["news"], 0) == Page(storage.epoch, [], 1, 1, 1, False)
         await until(lambda: count(path, "channels") == 0)
 
 
@@ -438,7 +438,7 @@ async def test_everything_new_is_fed_in_order(path: Path) -> None:
     feed = Feed()
     async with opened(path, feed=feed) as storage:
         await storage.append("news", draft("before"))
-        storage.listen()
+        storage.listen("news")
         await storage.read(["news"], None)
         await asyncio.gather(*(storage.append(f"c{n % 3}", draft("x" * n)) for n in range(2000)))
         await storage.finish("c0")
@@ -454,15 +454,15 @@ async def test_nothing_is_fed_to_nobody(path: Path) -> None:
     feed = Feed()
     async with opened(path, feed=feed) as storage, opened(path) as other:
         await storage.append("news", draft("1"))
-        storage.listen()
-        storage.unlisten()
+        storage.listen("news")
+        storage.unlisten("news")
         await storage.read(["news"], None)
         await other.append("news", draft("2"))
         await storage.append("news", draft("3"))
         await storage.read(["news"], 0)
         await asyncio.sleep(0.05)
         assert feed.entries == []
-        storage.listen()
+        storage.listen("news")
         await storage.read(["news"], 0)
         await other.append("news", draft("4"))
         await until(lambda: feed.entries)
@@ -483,7 +483,7 @@ async def test_what_follows_a_page_is_fed(path: Path) -> None:
         for _ in range(30):
             feed = Feed()
             async with opened(path, feed=feed) as storage:
-                storage.listen()
+                storage.listen("news")
                 page = await storage.read(["news"], None)
                 await until(lambda feed=feed, page=page: feed.positions and feed.positions[-1] > page.position + 3)
                 fed = [entry.sequence for entry in feed.entries]
@@ -496,7 +496,7 @@ async def test_what_follows_a_page_is_fed(path: Path) -> None:
 async def test_what_is_too_much_for_the_event_loop_waits_in_the_file(path: Path) -> None:
     feed = Feed()
     async with opened(path, feed=feed) as storage:
-        storage.listen()
+        storage.listen("news")
         await storage.read(["news"], None)
         before = len(asyncio.get_running_loop()._ready)  # type: ignore[attr-defined]
         publish_from_a_process_while_the_loop_stands_still(path, 8000)
@@ -509,7 +509,7 @@ async def test_what_is_too_much_for_the_event_loop_waits_in_the_file(path: Path)
 async def test_what_was_dropped_before_it_was_seen_is_skipped(path: Path) -> None:
     feed = Feed()
     async with opened(path, Retention(10, None, None), feed=feed) as storage:
-        storage.listen()
+        storage.listen("news")
         await storage.read(["news"], None)
         publish_from_a_process_while_the_loop_stands_still(path, 8000, history=10)
         await until(lambda: max(feed.positions[-1:] + feed.skips[-1:]) == 8000)
@@ -555,8 +555,8 @@ async def test_closing_leaves_nothing_and_opening_again_goes_on(path: Path, tmp_
         await storage.open(Feed())
         assert len(threads()) == 3
         epochs.add(storage.epoch)
-        storage.listen()
-        assert await storage.append("news", draft(str(number))) == number
+        storage.listen("news")
+        assert await append(storage, "news", draft(str(number))) == number
         await storage.close()
         await storage.close()
         assert threads() == set()
@@ -567,7 +567,7 @@ async def test_closing_leaves_nothing_and_opening_again_goes_on(path: Path, tmp_
 
 async def test_closing_stores_what_was_appended(path: Path) -> None:
     async with opened(path) as storage:
-        publishing = [asyncio.ensure_future(storage.append("news", draft(str(n)))) for n in range(3000)]
+        publishing = [asyncio.ensure_future(append(storage, "news", draft(str(n)))) for n in range(3000)]
         await asyncio.sleep(0)
     assert [await task for task in publishing] == list(range(1, 3001))
     assert count(path, "events") == 3000
@@ -654,7 +654,7 @@ async def test_the_loop_goes_on_while_the_file_is_locked(path: Path) -> None:
                 await asyncio.sleep(0.001)
                 latest, longest = time.monotonic(), max(longest, time.monotonic() - latest)
             assert not publishing.done()
-        assert await publishing == 1
+        assert await publishing == event_id(storage.epoch, 1)
     assert longest < 0.2
 
 

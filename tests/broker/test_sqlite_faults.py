@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.sqlite_processes import KEEP_ALL, PATIENCE, Feed, Program, data_of, draft, opened, until
+from tests.broker.sqlite_processes import KEEP_ALL, PATIENCE, Feed, Program, append, data_of, draft, opened, until
 from tidings.broker.sqlite import SQLiteStorage, database
 from tidings.errors import PublishError, StorageError
 
@@ -53,7 +53,7 @@ def sequence_of(line: str) -> int:
 
 async def test_what_three_processes_publish_reaches_the_others_once_and_in_order(path: Path, tmp_path: Path) -> None:
     storage, feed = await opened(str(path))
-    storage.listen()
+    storage.listen("news")
     await storage.read(["a"], None)
     with Program(tmp_path, "listen", path) as listener:
         await listener.says("listening")
@@ -79,7 +79,7 @@ async def test_what_three_processes_publish_reaches_the_others_once_and_in_order
 
 async def test_an_event_reaches_another_process_soon(path: Path, tmp_path: Path) -> None:
     storage, feed = await opened(str(path))
-    storage.listen()
+    storage.listen("news")
     await storage.read(["news"], None)
     other, _ = await opened(str(path))
     delays = []
@@ -113,7 +113,7 @@ async def test_processes_that_open_a_new_file_at_the_same_moment_share_one_log(p
 
 async def test_killed_processes_lose_nothing_that_was_acknowledged(path: Path, tmp_path: Path) -> None:
     storage, feed = await opened(str(path))
-    storage.listen()
+    storage.listen("news")
     await storage.read(["a"], None)
     acknowledged: list[str] = []
     running = Program(tmp_path, "publish", path, "a", 0, 16)
@@ -125,7 +125,7 @@ async def test_killed_processes_lose_nothing_that_was_acknowledged(path: Path, t
         acknowledged += running.lines
         running.__exit__()
         running = successor
-        assert await storage.append("a", draft("goes on")) > 0
+        assert await append(storage, "a", draft("goes on")) > 0
     running.kill()
     acknowledged += running.lines
     running.__exit__()
@@ -171,7 +171,7 @@ async def test_a_process_killed_in_the_middle_of_a_commit_leaves_nothing_of_it(p
     with Program(tmp_path, "hold", path) as holder:
         await holder.says("holding")
         assert path.with_name("events.db-wal").stat().st_size > 1 << 20  # its pages are in the log, uncommitted
-        publishing = asyncio.ensure_future(storage.append("news", draft("after")))
+        publishing = asyncio.ensure_future(append(storage, "news", draft("after")))
         assert await stored(storage, "news") == ["1 before"]
         assert not publishing.done()
         holder.kill()
@@ -190,7 +190,7 @@ async def test_a_crash_in_the_middle_of_a_commit_leaves_a_file_that_opens(path: 
         holder.kill()
     storage, _ = await opened(str(path))
     assert await stored(storage, "news", "torn") == ["1 before"]
-    assert await storage.append("news", draft("after")) == 2
+    assert await append(storage, "news", draft("after")) == 2
     await storage.close()
 
 
@@ -221,7 +221,7 @@ async def test_without_a_timeout_an_append_waits_for_the_lock(path: Path, tmp_pa
     await storage.open(Feed())
     with Program(tmp_path, "hold", path) as holder:
         await holder.says("holding")
-        publishing = asyncio.ensure_future(storage.append("news", draft("1")))
+        publishing = asyncio.ensure_future(append(storage, "news", draft("1")))
         await asyncio.wait([publishing], timeout=0.3)
         assert not publishing.done()
         holder.kill()
@@ -435,7 +435,7 @@ async def test_a_file_that_is_deleted_or_replaced_takes_nothing_more(
 ) -> None:
     caplog.set_level(logging.ERROR)
     storage, _ = await opened(str(path))
-    storage.listen()
+    storage.listen("news")
     await storage.append("news", draft("1"))
     if replaced:
         other, _ = await opened(str(tmp_path / "other.db"))
@@ -455,5 +455,5 @@ async def test_a_file_that_is_deleted_or_replaced_takes_nothing_more(
     assert str(path) in errors[0].getMessage()
     # Opened again it is a log, the new one.
     storage, _ = await opened(str(path))
-    assert await storage.append("news", draft("again")) == 1
+    assert await append(storage, "news", draft("again")) == 1
     await storage.close()

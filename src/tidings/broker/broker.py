@@ -41,12 +41,14 @@ class Broker:
     Args:
         url: where the log is: `memory://`, in this object; `sqlite:///events.db`, in a file (`sqlite:////var/lib/…`
             with an absolute path), for all processes of a machine. `?synchronous=FULL` has SQLite wait for the disk at
-            each commit, so that a power cut loses nothing either.
+            each commit, so that a power cut loses nothing either. `redis://host:6379/0` (`rediss://` with TLS,
+            `unix:///run/redis.sock`; `valkey://` and `valkeys://` are the same), in a server for many machines.
         history: events kept of each channel.
         max_age: seconds after which an event is not shown any more.
         forget_after: seconds without an event after which a channel's marks are forgotten: who comes back to it later,
             with an id from before, is reset.
-        namespace: separates the channels of several brokers in one Redis; with the other storages it says nothing.
+        namespace: separates the channels of several brokers in one Redis, whose keys begin with it; with the other
+            storages it says nothing.
         publish_timeout: seconds after which a publish, or the opening of a subscription for a response, is given up.
         max_event_size: bytes that an event may have as it is sent.
 
@@ -78,7 +80,7 @@ class Broker:
             raise ValueError("'namespace' must not be empty")
         self._max_event_size = max_event_size
         self._timeout = publish_timeout
-        self._storage = make_storage(url, Retention(history, max_age, forget_after), publish_timeout)
+        self._storage = make_storage(url, Retention(history, max_age, forget_after), namespace, publish_timeout)
         self._open: OpenBroker | None = None
         self._opening = False
 
@@ -160,10 +162,10 @@ class Broker:
         size = len(draft.head) + len(draft.tail)
         if self._max_event_size is not None and size > self._max_event_size:
             raise ValueError(f"the event has {size} bytes, more than max_event_size={self._max_event_size}")
-        sequence = await opened.storage.append(channel, draft)
+        id = await opened.storage.append(channel, draft)
         metrics.event_published()
         await opened.log.give_way()
-        return event_id(opened.storage.epoch, sequence)
+        return id
 
     async def finish(self, channel: str) -> None:
         """Say that nothing follows in this channel: its subscribers end after the last event.
@@ -190,7 +192,7 @@ class Broker:
         """
         storage = self._opened_here().storage
         page = await storage.read((), None)
-        return event_id(storage.epoch, page.newest)
+        return event_id(page.epoch, page.newest)
 
     async def channels(self, *, after: str = "", limit: int = 100) -> list[ChannelInfo]:
         """What there is of each channel: how much is retained, since when, whether it is finished.

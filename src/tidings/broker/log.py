@@ -19,10 +19,10 @@ from itertools import islice
 from typing import Final, Protocol
 
 from tidings.broker import metrics
-from tidings.broker.entry import Entry, Kind, Window
+from tidings.broker.entry import NEVER, Entry, Kind, Window
 from tidings.wire.frames import Frames
 
-__all__ = ["BEHIND", "Batch", "Log", "Sleeper", "View"]
+__all__ = ["BEHIND", "Batch", "Behind", "Log", "Sleeper", "View"]
 
 _TAIL_ENTRIES: Final = 1_000
 """Entries that the tail of a channel holds at the most."""
@@ -47,11 +47,13 @@ _PUBLISHED_A_ROUND: Final = 256
 """Entries that they may append while subscribers wait for their turn: more would push them out of the tail."""
 
 
-class _Behind(Enum):
+class Behind(Enum):
+    """See `BEHIND`."""
+
     BEHIND = "behind"
 
 
-BEHIND: Final = _Behind.BEHIND
+BEHIND: Final = Behind.BEHIND
 """The tail doesn't reach back to the position: read the storage."""
 
 
@@ -75,15 +77,17 @@ class _Channel:
 
     __slots__ = ("dirty", "floor", "newest", "views", "window")
 
-    def __init__(self, position: int) -> None:
+    def __init__(self) -> None:
         self.window = Window()
-        self.floor = position
-        """What the channel has behind this position is in the window."""
-        self.newest = position
+        self.floor: int | None = None
+        """What the channel has behind this position is in the window. None: it isn't fed yet."""
+        self.newest = NEVER
         self.views: dict[View, None] = {}
         self.dirty = False  # its readers are to be woken
 
     def append(self, entry: Entry) -> None:
+        if self.floor is None:
+            return  # behind the `skip` that is to come, or before it
         window = self.window
         window.append(entry)
         self.newest = entry.sequence
@@ -93,6 +97,12 @@ class _Channel:
     def skip(self, position: int) -> None:
         self.window = Window()
         self.floor = self.newest = position
+
+    def lose(self) -> None:
+        self.window = Window()
+        self.floor = None
+        for view in self.views:
+            view.clear_cache()  # the sequences begin anew, too
 
 
 class Sleeper(Protocol):
@@ -116,10 +126,12 @@ class View:
         self._cache: dict[int, Batch] = {}
         self._cached_at = 0  # the newest entry when it was read last
 
-    def after(self, position: int) -> Batch | _Behind | None:
+    def after(self, position: int) -> Batch | Behind | None:
         """What follows a position: None if there is nothing new."""
         newest = 0
         for channel in self._channels:
+            if channel.floor is None:
+                return None  # until it is fed: what the other channels have may come behind what this one has
             if position < channel.floor:
                 return BEHIND
             newest = max(newest, channel.newest)
@@ -160,22 +172,22 @@ class View:
 
     def clear_cache(self) -> None:
         self._cache.clear()
+        self._cached_at = NEVER
 
 
 class Log:
     """The tails of an open broker, on its event loop; what its storage feeds.
 
     Args:
-        listen: called when the first subscriber comes: from now on the storage is to feed.
-        unlisten: called when the last one has gone.
+        listen: called with a channel when the first of its subscribers comes; see `Storage.listen`.
+        unlisten: called with it when the last one has gone.
     """
 
-    def __init__(self, listen: Callable[[], None], unlisten: Callable[[], None]) -> None:
+    def __init__(self, listen: Callable[[str], int | None], unlisten: Callable[[str], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.closed = False
         self._listen = listen
         self._unlisten = unlisten
-        self._position = 0  # of what was fed
         self._channels: dict[str, _Channel] = {}
         self._views: dict[tuple[str, ...], View] = {}
         self._dirty: list[_Channel] = []
@@ -187,7 +199,7 @@ class Log:
 
     # -- what the storage feeds ---------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Entry], position: int) -> None:
+    def append(self, entries: Sequence[Entry]) -> None:
         """Take what is new."""
         channels = self._channels
         for entry in entries:
@@ -195,31 +207,44 @@ class Log:
             if channel is not None:
                 channel.append(entry)
                 self._wake_readers(channel)
-        self._position = position
-        if entries and self._dirty:
+        if self._dirty:
             metrics.entries_fed(time.time() - entries[0].at)
 
-    def skip(self, position: int) -> None:
-        """Something was not fed: let everybody look in the storage."""
-        self._position = position
+    def skip(self, position: int, channel: str | None = None) -> None:
+        """Something was not fed, of one channel or of all: let everybody look in the storage."""
+        for found in self._channels.values() if channel is None else self._named(channel):
+            found.skip(position)
+            self._wake_readers(found)
+
+    def lose(self) -> None:
+        """The log has another epoch: let everybody look in the storage, and wait for a `skip`."""
         for channel in self._channels.values():
-            channel.skip(position)
+            channel.lose()
             self._wake_readers(channel)
+
+    def _named(self, channel: str) -> list[_Channel]:
+        found = self._channels.get(channel)
+        return [] if found is None else [found]
 
     # -- who reads ----------------------------------------------------------------------------------------------------
 
     def join(self, key: tuple[str, ...]) -> View:
         """The view of these channels, for one reader more; `key` holds their names, sorted, each once."""
-        if not self._views:
-            self._listen()
         view = self._views.get(key)
         if view is None:
-            channels = [self._channels.setdefault(name, _Channel(self._position)) for name in key]
+            channels = [self._channels.get(name) or self._begin(name) for name in key]
             view = self._views[key] = View(self, key, channels)
             for channel in channels:
                 channel.views[view] = None
         view.readers += 1
         return view
+
+    def _begin(self, name: str) -> _Channel:
+        channel = self._channels[name] = _Channel()
+        position = self._listen(name)
+        if position is not None:
+            channel.skip(position)
+        return channel
 
     def leave(self, view: View) -> None:
         """One reader of this view has gone; with the last one goes what was kept for it."""
@@ -233,8 +258,8 @@ class Log:
             del channel.views[view]
             if not channel.views:
                 del self._channels[name]
-        if not self._views and not self.closed:
-            self._unlisten()
+                if not self.closed:
+                    self._unlisten(name)
 
     def close(self) -> None:
         """Tell all readers that nothing follows."""

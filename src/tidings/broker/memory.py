@@ -73,7 +73,7 @@ class MemoryStorage(Storage):
             self._sweeper.cancel()
             self._sweeper = None
 
-    async def append(self, channel: str, draft: Draft) -> int:
+    async def append(self, channel: str, draft: Draft) -> str:
         state = self._touch(channel)
         state.finished = False
         entry = self._enter(channel, draft)
@@ -83,7 +83,7 @@ class MemoryStorage(Storage):
             state.trimmed = state.window.drop_oldest().sequence
         self._expire(state)
         self._settle(channel, state)
-        return entry.sequence
+        return event_id(self.epoch, entry.sequence)
 
     async def finish(self, channel: str) -> None:
         state = self._find(channel)
@@ -108,7 +108,7 @@ class MemoryStorage(Storage):
             if entries and entries[-1].sequence < max(window.newest.sequence for window in windows):
                 position = entries[-1].sequence
         finished = all(state is not None and state.finished for state in states)
-        return Page(entries, position, self._newest, trimmed, finished)
+        return Page(self.epoch, entries, position, self._newest, trimmed, finished)
 
     async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
         first = await self._first_names(after, most)
@@ -152,12 +152,11 @@ class MemoryStorage(Storage):
             datetime.fromtimestamp(window.newest.at, UTC),
         )
 
-    def listen(self) -> None:
-        assert self._feed is not None
-        self._feed.skip(self._newest)
+    def listen(self, channel: str) -> int:  # noqa: ARG002 - every channel is fed: that costs nothing here
+        return self._newest
 
-    def unlisten(self) -> None:
-        """What nobody listens to is fed all the same: that costs nothing here."""
+    def unlisten(self, channel: str) -> None:
+        pass
 
     def _find(self, channel: str) -> _Channel | None:
         return self._channels.get(channel) or self._quiet.get(channel)
@@ -175,7 +174,7 @@ class MemoryStorage(Storage):
         assert self._feed is not None
         self._newest += 1
         entry = Entry(self._newest, channel, draft.kind, self._at, draft.frame(self.epoch, self._newest))
-        self._feed.append((entry,), self._newest)
+        self._feed.append((entry,))
         return entry
 
     def _settle(self, channel: str, state: _Channel) -> None:

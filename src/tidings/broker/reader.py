@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tidings.broker import metrics
 from tidings.broker.entry import NEVER, event_id
-from tidings.broker.log import BEHIND, Batch, Log, View
+from tidings.broker.log import BEHIND, Batch, Behind, Log, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
 from tidings.errors import BrokerClosed, StorageError
@@ -37,17 +37,18 @@ class Reader:
 
     __slots__ = (
         "__weakref__",
+        "_ask",
         "_channels",
         "_ends",
         "_key",
         "_log",
         "_pending",
         "_position",
-        "_recheck",
         "_requested",
         "_storage",
         "_view",
         "_waiter",
+        "epoch",
         "last",
         "on_news",
     )
@@ -62,16 +63,16 @@ class Reader:
         self._waiter: asyncio.Future[None] | None = None  # while it waits
         self._position = NEVER  # everything up to here was given or is pending
         self._pending: list[Batch] = []
-        self._recheck = False  # all channels were finished when the storage was read: are they still?
+        # Whether the storage is to be asked where the log has nothing: it has more; or all channels were finished when
+        # it was read, and maybe they still are.
+        self._ask = False
         self._ends = False
+        self.epoch = ""
+        """Of the log that the positions are in, once it is open."""
         self.last: int | None = None
         """The sequence of the last id that the subscriber knows: it came with it, was given it, or is given it next."""
         self.on_news: Callable[[Batch | None], bool] | None = None
         """Called, if `next` isn't, when there is something after `ready` had nothing; `FrameSource.listen` has more."""
-
-    @property
-    def epoch(self) -> str:
-        return self._storage.epoch
 
     async def begin(self) -> None:
         """Find the position to read from.
@@ -83,20 +84,31 @@ class Reader:
         self._view = self._log.join(self._key)  # before the storage is read: what comes after that is in the log
         metrics.subscription_opened()
         try:
-            after, reason = start_of(self._requested, self.epoch)
-            page = await self._storage.read(self._key, after)
-            if after is not None and reason is None and self._requested != EARLIEST:
-                reason = was_missed(after, page)
-                if reason is Reset.AHEAD:
-                    page = await self._storage.read(self._key, NEVER)
-                else:
-                    self.last = after
+            page, reason = await self._first_page()
         except BaseException as error:
             self.leave()
             if isinstance(error, StorageError) and self._log.closed:
                 raise BrokerClosed("the broker was closed before the subscription had begun") from error
             raise
         self._take(page, reason, self._requested)
+
+    async def _first_page(self) -> tuple[Page, Reset | None]:
+        while True:
+            epoch = self._storage.epoch
+            after, reason = start_of(self._requested, epoch)
+            page = await self._storage.read(self._key, after)
+            if page.epoch != epoch:
+                continue  # the log was lost just now; the storage knows it by this page
+            self.epoch = epoch
+            if after is None or reason is not None or self._requested == EARLIEST:
+                return page, reason
+            reason = was_missed(after, page)
+            if reason is not Reset.AHEAD:
+                self.last = after
+                return page, reason
+            page = await self._storage.read(self._key, NEVER)
+            if page.epoch == epoch:
+                return page, reason
 
     async def next(self) -> Batch | None:
         """What follows, waited for if there is nothing yet; None at the end.
@@ -122,25 +134,27 @@ class Reader:
         while not self.ended:
             if self._pending:
                 return self._give(self._pending.pop(0))
-            batch = self._open_view.after(self._position)
-            if batch is None and self._recheck:
-                batch = BEHIND
+            batch = self._look(self._open_view)
             if batch is not None and batch is not BEHIND:
                 self._position = batch.position
                 if batch.finish:
                     # Of one channel this is the end. Of several only the storage knows of the others.
                     self._ends = len(self._key) == 1
-                    self._recheck = not self._ends
+                    self._ask = not self._ends
                 if batch.entries:
                     return self._give(batch)
             elif self._log.closed:
                 self._ends = True
-            elif batch is BEHIND:
-                await self._read_storage()
-            else:
+            elif batch is None or not await self._read_storage():
                 self._open_view.waiting[self] = None
                 break
         return None
+
+    def _look(self, view: View) -> Batch | Behind | None:
+        if self.epoch != self._storage.epoch:
+            return BEHIND
+        batch = view.after(self._position)
+        return BEHIND if batch is None and self._ask else batch
 
     def _give(self, batch: Batch) -> Batch:
         self.last = batch.entries[-1].sequence
@@ -153,7 +167,7 @@ class Reader:
             if not self._waiter.done():
                 self._waiter.set_result(None)
         elif self.on_news is not None and view is not None:
-            batch = view.after(self._position)
+            batch = self._look(view)
             if self._log.closed or batch is BEHIND or (batch is not None and batch.finish):
                 self.on_news(None)
             elif batch is None:  # what there was came with another channel's
@@ -206,18 +220,26 @@ class Reader:
             with suppress(RuntimeError):
                 self._log.loop.call_soon_threadsafe(_leave, self._log, view)
 
-    async def _read_storage(self) -> None:
-        self._recheck = False
+    async def _read_storage(self) -> bool:
+        """Have a page given; False: not now, but this reader will be woken for it."""
+        after, epoch = self._position, self.epoch
         try:
-            page = await self._storage.read(self._key, self._position)
-        except StorageError:
-            if not self._log.closed:
-                raise
-            self._ends = True  # the broker was closed meanwhile, which is no error
-            return
+            while (page := await self._storage.read(self._key, after)).epoch != epoch:
+                epoch = page.epoch  # the log that was read before is lost
+                after = self._position if epoch == self.epoch else NEVER
+        except StorageError as error:
+            if self._log.closed or self._view is None:
+                self._ends = True  # the broker was closed meanwhile, or the subscriber has gone: that is no error
+                return True
+            if error.temporary:
+                return False
+            raise
         if self._view is not None:
             last_id = None if self.last is None else event_id(self.epoch, self.last)
-            self._take(page, was_missed(self._position, page), last_id)
+            lost = page.epoch != self.epoch
+            self.epoch = page.epoch
+            self._take(page, Reset.EPOCH if lost else was_missed(self._position, page), last_id)
+        return True
 
     def _take(self, page: Page, reason: Reset | None, requested: str | None) -> None:
         """Have a page given, behind the reset that is due."""
@@ -229,9 +251,8 @@ class Reader:
         if page.entries:
             self._pending.append(Batch(page.entries, page.position))
         self._position = page.position
-        if page.finished and page.complete:
-            self._recheck = bool(self._pending)
-            self._ends = not self._pending
+        self._ends = page.finished and page.complete and not self._pending
+        self._ask = not self._ends and (page.finished or not page.complete)
 
 
 def _leave(log: Log, view: View) -> None:

@@ -42,6 +42,8 @@ class Retention:
 class Page:
     """What a storage knows of some channels behind a position, at one moment."""
 
+    epoch: str
+    """Of the log that was read."""
     entries: Sequence[Entry]
     """The events shown, in order; no entry of the kind `FINISH`. Empty if none was asked for."""
     position: int
@@ -102,11 +104,14 @@ def first_page(entries: Iterable[Entry]) -> list[Entry]:
 class Feed(Protocol):
     """Takes what is new in a log; a storage calls it on the event loop that it was opened on."""
 
-    def append(self, entries: Sequence[Entry], position: int) -> None:
-        """Everything stored behind the position of the last call up to this one, in order, `FINISH` included."""
+    def append(self, entries: Sequence[Entry]) -> None:
+        """What the channels listened to were given since the last call, in order, `FINISH` included; one at least."""
 
-    def skip(self, position: int) -> None:
-        """What was stored up to here is not fed: who needs it has to read it."""
+    def skip(self, position: int, channel: str | None = None) -> None:
+        """What was stored up to here, in one channel or in all, is not fed: who needs it has to read it."""
+
+    def lose(self) -> None:
+        """The log has another epoch now. A `skip` of each channel listened to follows."""
 
 
 class Storage(ABC):
@@ -133,8 +138,8 @@ class Storage(ABC):
         """Store what `append` was called for, as far as it goes, then release everything. Never raises."""
 
     @abstractmethod
-    async def append(self, channel: str, draft: Draft) -> int:
-        """Append an event, return its sequence once it is stored. Opens a finished channel again.
+    async def append(self, channel: str, draft: Draft) -> str:
+        """Append an event, return its id once it is stored. Opens a finished channel again.
 
         Of two appends to a storage the one that was called first is stored first, though nobody waited for it.
 
@@ -157,7 +162,8 @@ class Storage(ABC):
         `after` may lie before everything or ahead of the log. A page holds an entry at least if there is one.
 
         Raises:
-            StorageError: the log can't be read.
+            StorageError: the log can't be read. If that is `temporary`, a `skip` of each channel listened to follows
+                when it can be read again.
         """
 
     @abstractmethod
@@ -172,12 +178,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def listen(self) -> None:
-        """Start to feed what is new. First comes a `skip` to where the log stands.
+    def listen(self, channel: str) -> int | None:
+        """Start to feed what is new in a channel; others may be fed, too.
 
-        What is stored after a `read` that was called later than this is fed.
+        Returns:
+            The position behind which everything is fed. None: it isn't known yet, and a `skip` follows that says it.
+            Then what is stored after a `read` that was called later than this is behind that position, or before it.
         """
 
     @abstractmethod
-    def unlisten(self) -> None:
-        """Nobody listens: nothing needs to be fed until the next `listen`."""
+    def unlisten(self, channel: str) -> None:
+        """Nobody listens to this channel any more."""

@@ -68,7 +68,7 @@ class Channel:
 def read_page(connection: sqlite3.Connection, names: Sequence[str], after: int | None, retention: Retention) -> Page:
     """The next page of these channels behind a position; None: no entries."""
     with transaction(connection, "DEFERRED"):
-        newest, forgotten = connection.execute("SELECT newest, forgotten FROM log").fetchone()
+        epoch, newest, forgotten = connection.execute("SELECT epoch, newest, forgotten FROM log").fetchone()
         expired = find_expired(connection, newest, retention.max_age)
         channels = []
         for name in names:
@@ -91,7 +91,7 @@ def read_page(connection: sqlite3.Connection, names: Sequence[str], after: int |
                 source.close()  # a statement left open keeps its lock
             if entries and entries[-1].sequence < max(channel.newest() for channel in channels):
                 position = entries[-1].sequence
-    return Page(entries, position, newest, trimmed, finished)
+    return Page(epoch, entries, position, newest, trimmed, finished)
 
 
 def newest_of(connection: sqlite3.Connection) -> int:

@@ -70,6 +70,8 @@ class Reader(Worker[_Query | _Signal]):
         super().__init__("reader", database)
         self._retention = retention
         self._feed = feed
+        self.position: int | None = None
+        """Up to here everything was fed or skipped, if anything was since `listen`."""
         # The thread's own: whether it feeds, and from where; None if the log has not been looked at since.
         self._listening = False
         self._seen: int | None = None
@@ -101,7 +103,8 @@ class Reader(Worker[_Query | _Signal]):
         return await future
 
     def listen(self) -> None:
-        """Feed what is new."""
+        """Feed what is new in all channels; first comes a `skip` to where the log stands."""
+        self.position = None
         self._inbox.put(_Signal.LISTEN)
 
     def unlisten(self) -> None:
@@ -172,7 +175,7 @@ class Reader(Worker[_Query | _Signal]):
 
     def _begin_to_feed(self, connection: sqlite3.Connection) -> int:
         self._seen = newest_of(connection)
-        self._call(self._feed.skip, self._seen)
+        self._call(self._skip, self._seen)
         return self._seen
 
     def _find_new(self, connection: sqlite3.Connection, seen: int) -> bool:
@@ -191,15 +194,22 @@ class Reader(Worker[_Query | _Signal]):
         self._seen = entries[-1].sequence if entries else newest
         if self._seen == seen + len(entries):
             self._fed += 1
-            self._call(self._take_over, entries, self._seen)
+            self._call(self._take_over, entries)
         else:
             # Some was dropped before it was seen here: this process was stopped for long, or the channels are short.
-            self._call(self._feed.skip, self._seen)
+            self._call(self._skip, self._seen)
         return True
 
-    def _take_over(self, entries: Sequence[Entry], position: int) -> None:
+    # -- on the event loop --------------------------------------------------------------------------------------------
+
+    def _take_over(self, entries: Sequence[Entry]) -> None:
         self._taken += 1
         # Counted before it is asked, as the thread counts before it asks: it can't wait unnoticed.
         if self._fed - self._taken >= _FEEDS_AHEAD - 1:
             self.look()
-        self._feed.append(entries, position)
+        self.position = entries[-1].sequence
+        self._feed.append(entries)
+
+    def _skip(self, position: int) -> None:
+        self.position = position
+        self._feed.skip(position)

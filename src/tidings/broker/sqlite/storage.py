@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tidings.broker.entry import FINISH, Draft
+from tidings.broker.entry import FINISH, Draft, event_id
 from tidings.broker.sqlite.database import Database
 from tidings.broker.sqlite.keeper import Keeper
 from tidings.broker.sqlite.reader import Reader
@@ -42,6 +42,7 @@ class SQLiteStorage(Storage):
         self._retention = retention
         self._timeout = timeout
         self._open: _Workers | None = None
+        self._listened: set[str] = set()
 
     async def open(self, feed: Feed) -> None:
         reader = Reader(self._database, self._retention, feed)
@@ -60,6 +61,7 @@ class SQLiteStorage(Storage):
             await self._stop(workers)
             raise
         self.epoch = writer.epoch
+        self._listened.clear()
         self._open = workers
 
     async def close(self) -> None:
@@ -67,10 +69,10 @@ class SQLiteStorage(Storage):
         if workers is not None:
             await self._stop(workers)
 
-    async def append(self, channel: str, draft: Draft) -> int:
+    async def append(self, channel: str, draft: Draft) -> str:
         if self._open is None:
             raise PublishError(f"{self._database.path} is not open; the event is not stored")
-        return await self._open.writer.append(channel, draft)
+        return event_id(self.epoch, await self._open.writer.append(channel, draft))
 
     async def finish(self, channel: str) -> None:
         await self.append(channel, FINISH)
@@ -87,12 +89,17 @@ class SQLiteStorage(Storage):
             raise StorageError(f"{self._database.path} is not open")
         return self._open.reader
 
-    def listen(self) -> None:
-        if self._open is not None:
+    def listen(self, channel: str) -> int | None:
+        if self._open is None:
+            return None
+        if not self._listened:
             self._open.reader.listen()
+        self._listened.add(channel)
+        return self._open.reader.position
 
-    def unlisten(self) -> None:
-        if self._open is not None:
+    def unlisten(self, channel: str) -> None:
+        self._listened.discard(channel)
+        if not self._listened and self._open is not None:
             self._open.reader.unlisten()
 
     async def _stop(self, workers: _Workers) -> None:
