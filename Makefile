@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/tidings demo $(DEMO)
 
 test: $(VENV)/.dev tests/clients/node_modules lint
-	tools/system-packages chromium:chromium nginx:nginx-light curl:curl
+	tools/system-packages chromium:chromium nginx:nginx-light curl:curl redis-server:redis-server
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.dev

@@ -52,20 +52,19 @@ def test_a_url_that_names_no_storage_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["postgres://localhost/db", "", "events.db"])
 def test_the_refusal_of_a_url_lists_those_there_are(url: str) -> None:
-    with pytest.raises(ValueError, match=r"memory://.*sqlite:///"):
+    with pytest.raises(ValueError, match=r"memory://.*sqlite:///.*redis://.*rediss://.*unix:///.*valkey://"):
         Broker(url)
 
 
 @pytest.mark.parametrize(
     "url",
     [
-        *("redis://:secret@localhost/0", "redis://user:secret@localhost", "rediss://localhost?password=secret"),
-        *(
-            "redis://:se@cret@localhost",
-            "redis://:se?secret@localhost",
-            "redis:/:secret@localhost",
-            ":secret@localhost",
-        ),
+        *("redis://:secret@localhost/x", "redis://user:secret@localhost:port", "rediss://localhost/x?password=secret"),
+        *("redis://:se?secret@localhost", "redis://:se#secret@localhost", "redis://:se/secret@localhost/0"),
+        *("redis://:secret@", "redis://secret@:0", "redis://localhost?passwd=secret", "redis://localhost:secret"),
+        *("unix://:secret@", "unix://user:secret@/run/redis.sock?db=x", "valkeys://:secret@localhost:0"),
+        *("redis:/:secret@localhost", "redis:secret@localhost", "redis+tls://:secret@localhost", ":secret@localhost"),
+        *("postgres://user:secret@localhost", "keydb://localhost?password=secret"),
         *("sqlite://user:secret@localhost/events.db", "memory://:secret@localhost", "@secret://localhost"),
         *("sqlite://user:secret@localhost/events.db?synchronous=OFF", "sqlite://user:secret@localhost/?x"),
     ],
@@ -90,6 +89,13 @@ def test_a_url_is_a_str(url: Any) -> None:
         "sqlite:////tmp/e.db",
         "sqlite:///a%20b.db",
         "sqlite:///e.db?synchronous=FULL",
+        # Nobody listens on this port.
+        "redis://127.0.0.1:1",
+        "redis://user:secret@127.0.0.1:1/0",
+        "rediss://127.0.0.1:1?password=secret",
+        "unix:///nowhere.sock?db=2",
+        "valkey://:se%40cret@127.0.0.1:1/3",
+        "valkeys://127.0.0.1:1",
     ],
 )
 def test_making_a_broker_opens_nothing(url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from tidings.broker import Broker, ChannelInfo
 from tidings.broker.url import file_of
-from tidings.cli.broker import BrokerArgument, broker_of
+from tidings.cli.broker import BrokerArgument, NamespaceOption, broker_of
 from tidings.cli.ending import FAILED, ends_quietly, fail
 from tidings.cli.terminal import harmless
 from tidings.errors import TidingsError
@@ -42,10 +42,13 @@ tidings channels sqlite:////var/lib/app.db --watch
 tidings channels sqlite:///app.db --limit 100000 --json | jq 'select(.rate > 10)'
 [dim]an object for each channel, ids and times included[/]
 
+tidings channels redis://localhost:6379/0
+[dim]on Redis or Valkey; --namespace if the application's broker has one[/]
+
 [bold]Exit codes[/]
 
 0  the channels are listed, or nobody reads the list any more
-1  there is no such file, or it can't be read
+1  there is no such file, or the broker can't be read
 2  wrong options
 130  Ctrl-C
 """
@@ -62,10 +65,11 @@ def channels(
     watch: Annotated[bool, typer.Option("--watch", help="Go on looking, each second.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object for each channel, on a line.")] = False,
     limit: Annotated[int, typer.Option(metavar="N", help="Channels to list at the most.", min=1)] = 100,
+    namespace: NamespaceOption = "tidings",
 ) -> None:
     """List channels."""
     with ends_quietly():
-        opened = broker_of(broker)
+        opened = broker_of(broker, namespace)
         file = file_of(broker)
         if file is not None and not file.exists():
             fail(f"there is no file {file}: give the URL that the application gives its broker", FAILED)

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from tidings.broker import Broker
 from tidings.broker.draft import check_channel
 from tidings.broker.url import file_of
-from tidings.cli.broker import BrokerArgument, broker_of
+from tidings.cli.broker import BrokerArgument, NamespaceOption, broker_of
 from tidings.cli.ending import FAILED, ends_quietly, fail
 from tidings.cli.lines import InputError, lines_of
 from tidings.errors import TidingsError
@@ -39,6 +39,9 @@ tidings publish sqlite:///app.db trams --json --event delay '{"line": 9, "minute
 
 make 2>&1 | tidings publish sqlite:///app.db build/17 --finish
 [dim]and say at the end that nothing follows[/]
+
+tidings publish redis://localhost:6379/0 news hello --namespace shop
+[dim]to an application on other machines: Broker("redis://…", namespace="shop")[/]
 
 [bold]Exit codes[/]
 
@@ -69,11 +72,13 @@ def publish(
         bool, typer.Option("--json", help="The data is JSON, each line by itself; what is none is refused.")
     ] = False,
     finish: Annotated[bool, typer.Option("--finish", help="Finish the channel when all is published.")] = False,
+    namespace: NamespaceOption = "tidings",
 ) -> None:
     """Publish to a channel."""
     with ends_quietly():
         _check(channel, event)
-        publishing = _Publishing(broker_of(broker), channel, event, as_json, from_input=data in {None, "-"})
+        opened = broker_of(broker, namespace)
+        publishing = _Publishing(opened, channel, event, as_json, from_input=data in {None, "-"})
         lines: AsyncIterator[list[bytes]]
         if data is not None and data != "-":
             lines = _only(data.encode(errors="surrogateescape"))

@@ -1,0 +1,11 @@
+"""The log in Redis or Valkey, shared by processes of many machines.
+
+Scripts run in the server, so that each is one step: `append.lua` gives an entry its place, stores it and tells who
+listens; `page.lua` reads some channels at one moment, `list.lua` what there is of them; `forget.lua` drops the marks of
+a channel long unused. `keys` says where everything is kept, `server` how the server is reached, `publisher` sends what
+is to be appended, many at a time, `listener` hears of what was appended, `keeper` forgets.
+"""
+
+from tidings.broker.redis.storage import RedisStorage
+
+__all__ = ["RedisStorage"]

@@ -1,0 +1,60 @@
+-- What the scripts share; it stands in front of each of them.
+
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+-- An id of a stream is the sequence of an event and its time.
+local function sequence_of(entry)
+  return tonumber(string.match(entry[1], '^%d+'))
+end
+
+local function time_of(entry)
+  return tonumber(string.match(entry[1], '%d+$'))
+end
+
+-- Milliseconds since 1970.
+local function clock()
+  local time = redis.call('TIME')
+  return math.floor(time[1] * 1000 + time[2] / 1000)
+end
+
+-- The epoch, the newest sequence and more of the log.
+-- Without an epoch everything was lost. With a newest sequence below the one that the caller was given a part of it was: the
+-- server was restored from a copy, or a replica that was behind took over. Then it is another log from now on, so that no id
+-- stands for two events.
+local function open_log(log, known_epoch, known_newest, new_epoch)
+  local row = redis.call('HMGET', log, 'epoch', 'newest', 'at', 'forgotten')
+  local epoch, newest = row[1], tonumber(row[2] or 0)
+  if not epoch or (epoch == known_epoch and newest < tonumber(known_newest)) then
+    epoch = new_epoch
+    redis.call('HSET', log, 'epoch', epoch)
+  end
+  return epoch, newest, tonumber(row[3] or 0), row[4] or '0'
+end
+
+-- The newest event of a channel that isn't shown: dropped, one too many, or too old. `trimmed` is its mark so far.
+local function mark_of(stream, trimmed, history, max_age)
+  local hidden = history < 0 and 0 or redis.call('XLEN', stream) - history
+  if hidden > 0 then
+    local cut
+    if hidden <= history then
+      cut = redis.call('XRANGE', stream, '-', '+', 'COUNT', hidden)[hidden]
+    else
+      cut = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', history + 1)[history + 1]
+    end
+    trimmed = math.max(trimmed, sequence_of(cut))
+  end
+  if max_age >= 0 then
+    local limit = clock() - max_age
+    while true do
+      local oldest = redis.call('XRANGE', stream, integer(trimmed + 1), '+', 'COUNT', 1)[1]
+      if not oldest or time_of(oldest) >= limit then
+        break
+      end
+      trimmed = sequence_of(oldest)
+    end
+  end
+  return trimmed
+end
+

@@ -1,0 +1,35 @@
+"""The keys of a log. The braces are a hash tag: in a cluster everything of one namespace is in one place."""
+
+from __future__ import annotations
+
+__all__ = ["Keys"]
+
+
+class Keys:
+    """The keys of a namespace."""
+
+    def __init__(self, namespace: str, database: int) -> None:
+        self._prefix = f"{{{namespace}}}:"
+        self.database = database
+        self.log = f"{self._prefix}log"
+        """A hash: `epoch`, `newest` sequence, `at`, its time in ms, `forgotten`: the mark of all others."""
+        self.ages = f"{self._prefix}ages"
+        """A sorted set: channels, by the time of their newest entries."""
+        self.names = f"{self._prefix}names"
+        """A sorted set: channels, by their names."""
+
+    def state(self, channel: str) -> str:
+        """A hash: `last` entry, newest `event`, `trimmed` mark, `finished`, `published`, `size`."""
+        return f"{self._prefix}channel:{channel}"
+
+    def topic(self, channel: str) -> str:
+        """Under this name the server tells of the channel's entries; to it a database makes no difference."""
+        return f"{self.state(channel)}@{self.database}"
+
+    def stream(self, channel: str) -> str:
+        """A stream: the channel's events. An id is the sequence and the time in milliseconds."""
+        return f"{self._prefix}events:{channel}"
+
+    def channel(self, topic: bytes) -> str:
+        """The channel of a topic."""
+        return topic.decode().removeprefix(f"{self._prefix}channel:").removesuffix(f"@{self.database}")

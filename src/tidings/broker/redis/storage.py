@@ -1,0 +1,236 @@
+"""The log in Redis or Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator, Sequence
+from datetime import UTC, datetime
+from heapq import merge
+from typing import Any, Final, NamedTuple, TypeVar
+
+from tidings.broker.entry import FINISH, NEVER, Draft, Entry, event_id
+from tidings.broker.redis.keeper import Keeper
+from tidings.broker.redis.keys import Keys
+from tidings.broker.redis.known import Known
+from tidings.broker.redis.listener import Listener
+from tidings.broker.redis.publisher import Publisher
+from tidings.broker.redis.server import ERRORS, Script, Server, database_of, may_pass
+from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, ChannelInfo, Feed, Page, Retention, Storage, first_page
+from tidings.errors import PublishError, StorageError
+
+__all__ = ["RedisStorage"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("tidings.broker")
+
+_LISTED_AT_ONCE: Final = 100
+"""Channels listed in one step of the server, in which it does nothing else."""
+
+
+class RedisStorage(Storage):
+    """A log in a server, shared by processes of many machines.
+
+    Args:
+        url: of the server.
+        retention: what is kept of a channel.
+        namespace: the prefix of its keys; several logs may be in one database.
+        timeout: seconds after which an append or a page is given up. None: never.
+    """
+
+    def __init__(self, url: str, retention: Retention, *, namespace: str, timeout: float | None) -> None:
+        self._url = url
+        self._retention = retention
+        if set(namespace) & {"{", "}"}:
+            raise ValueError(f"'namespace' must not hold braces, which mean something in keys of Redis: {namespace!r}")
+        self._keys = Keys(namespace, database_of(url))
+        self._timeout = timeout
+        self._shown = (
+            -1 if retention.history is None else retention.history,
+            -1 if retention.max_age is None else int(retention.max_age * 1000),
+        )
+        self._page = Script("page")
+        self._list = Script("list")
+        self._open: _Open | None = None
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def open(self, feed: Feed) -> None:
+        known = Known()
+        server = Server(self._url, self._keys, known, self._timeout)
+        opened = _Open(
+            server,
+            known,
+            Publisher(server, self._keys, known, self._retention, self._timeout),
+            Listener(server, self._keys, known, feed, self._newest),
+            Keeper(server, self._keys, self._retention.forget_after),
+        )
+        self._open = opened
+        try:
+            self.epoch = (await self.read((), None)).epoch
+        except BaseException:
+            await self.close()
+            raise
+
+        def changed(epoch: str) -> None:
+            logger.warning("%s: the log has lost events, and begins anew", server.name)
+            self.epoch = epoch
+            feed.lose()
+            opened.listener.begin_anew()
+
+        known.on_change = changed
+
+    async def close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.publisher.close()
+            await opened.listener.close()
+            await opened.keeper.close()
+            for call in self._calls:
+                call.cancel()
+            if self._calls:
+                await asyncio.wait(self._calls)
+            await opened.server.close()
+
+    async def append(self, channel: str, draft: Draft) -> str:
+        if self._open is None:
+            raise PublishError("the log is not open; the event is not stored")
+        return await self._open.publisher.append(channel, draft)
+
+    async def finish(self, channel: str) -> None:
+        await self.append(channel, FINISH)
+
+    async def read(self, channels: Sequence[str], after: int | None) -> Page:
+        if self._open is None:
+            raise StorageError("the log is not open")
+        known = self._open.known
+        asked = ("" if after is None else after, *self._shown, PAGE_ENTRIES, PAGE_BYTES)
+        while True:
+            since = known.epoch
+            call = self._open.server.run(self._page, self._keys_of(channels), (*asked, *known.arguments))
+            epoch, newest, forgotten, states = await self._call(call)
+            if known.learn(epoch.decode(), int(newest), since):
+                return _page(epoch.decode(), int(newest), int(forgotten), channels, states)
+
+    async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
+        if self._open is None:
+            raise StorageError("the log is not open")
+        server = self._open.server
+        start = f"({after}" if after else "-"
+        some = min(most, _LISTED_AT_ONCE)
+        found = await self._call(server.call("ZRANGEBYLEX", self._keys.names, start, "+", "LIMIT", 0, some))
+        names = [name.decode() for name in found]
+        if not names:
+            return []
+        epoch, infos = await self._call(server.run(self._list, self._keys_of(names), self._shown))
+        listed = [_info(epoch.decode(), name, info) for name, info in zip(names, infos, strict=True) if info]
+        return listed or await self.channels(names[-1], most)  # all of them were forgotten meanwhile
+
+    def _keys_of(self, channels: Sequence[str]) -> list[str]:
+        keys = [self._keys.log]
+        for channel in channels:
+            keys += (self._keys.state(channel), self._keys.stream(channel))
+        return keys
+
+    async def _call(self, command: Coroutine[Any, Any, T]) -> T:
+        """Wait for a command; `StorageError` if it fails."""
+        assert self._open is not None
+        server = self._open.server
+        # In a task of its own: who waits for a page may be cancelled at any moment, a connection may not.
+        call = asyncio.create_task(command)
+        self._calls.add(call)
+        call.add_done_callback(self._called)
+        await asyncio.wait([call], timeout=self._timeout)
+        if not call.done():
+            call.cancel()
+            raise self._away(f"{server.name} didn't answer within {self._timeout} s")
+        try:
+            return call.result()
+        except asyncio.CancelledError:
+            raise StorageError("the log was closed") from None
+        except ERRORS as error:
+            message = f"{server.name} can't be read: {server.describe(error)}"
+            raise (
+                self._away(message) if may_pass(error) else StorageError(message)
+            ) from None  # which may show the password
+
+    def _away(self, message: str) -> StorageError:
+        """The error of a server that may come back; when it does, everybody is told to look again."""
+        if self._open is not None:
+            self._open.listener.begin_anew()
+        return StorageError(message, temporary=True)
+
+    def _called(self, call: asyncio.Task[Any]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # also where nobody waits for it any more
+
+    async def _newest(self) -> int:
+        return (await self.read((), None)).newest
+
+    def listen(self, channel: str) -> int | None:
+        return None if self._open is None else self._open.listener.listen(channel)
+
+    def unlisten(self, channel: str) -> None:
+        if self._open is not None:
+            self._open.listener.unlisten(channel)
+
+
+class _Open(NamedTuple):
+    """What a storage has while it is open."""
+
+    server: Server
+    known: Known
+    publisher: Publisher
+    listener: Listener
+    keeper: Keeper
+
+
+def _page(epoch: str, newest: int, forgotten: int, channels: Sequence[str], found: Sequence[Any]) -> Page:
+    trimmed = NEVER
+    finished = True
+    last = NEVER
+    runs = []
+    for channel, state in zip(channels, found, strict=True):
+        if not state:
+            trimmed = max(trimmed, forgotten)
+            finished = False
+            continue
+        mark, is_finished, newest_shown, places, frames = state
+        trimmed = max(trimmed, int(mark))
+        finished = finished and is_finished == b"1"
+        last = max(last, int(newest_shown))
+        runs.append(_entries(epoch, channel, places, frames))
+    page = first_page(merge(*runs))
+    position = page[-1].sequence if page and page[-1].sequence < last else newest
+    return Page(epoch, page, position, newest, trimmed, finished)
+
+
+def _info(epoch: str, name: str, info: Sequence[Any]) -> ChannelInfo:
+    events, size, published, finished, *ends = info
+    if not events:
+        return ChannelInfo(name, 0, 0, int(published), finished == b"1")
+    (oldest, oldest_at), (newest, newest_at) = (map(int, id.split(b"-")) for id in ends)
+    return ChannelInfo(
+        name,
+        events,
+        int(size),
+        int(published),
+        finished == b"1",
+        event_id(epoch, oldest),
+        datetime.fromtimestamp(oldest_at / 1000, UTC),
+        event_id(epoch, newest),
+        datetime.fromtimestamp(newest_at / 1000, UTC),
+    )
+
+
+def _entries(epoch: str, channel: str, places: bytes, frames: bytes) -> Iterator[Entry]:
+    start = 0
+    each = iter(places.split())
+    for id, kind, head, tail in zip(each, each, each, each, strict=True):
+        sequence, at = map(int, id.split(b"-"))
+        middle = start + int(head)
+        end = middle + int(tail)
+        draft = Draft(int(kind), frames[start:middle], frames[middle:end])
+        yield Entry(sequence, channel, draft.kind, at / 1000, draft.frame(epoch, sequence))
+        start = end
