@@ -53,11 +53,16 @@ def measure(workloads: Sequence[str], peers: Sequence[str], rounds: int, sizes: 
     if server_processor is None:
         print("Server and receiver share the processors here: expect noise.", file=sys.stderr)
     pin(os.getpid(), receiver_processor)
-    results.missing = {peer: what for peer in peers if (what := PEERS[peer].missing())}
-    for peer, what in results.missing.items():
-        print(f"{peer} is left out: {what}", file=sys.stderr, flush=True)
+    results.missing = {
+        **{peer: what for peer in peers if (what := PEERS[peer].missing())},
+        **{key: what for key in workloads if (what := WORKLOADS[key].missing())},
+    }
+    for name, what in results.missing.items():
+        print(f"{name} is left out: {what}", file=sys.stderr, flush=True)
     present = [peer for peer in peers if peer not in results.missing]
     for key in workloads:
+        if key in results.missing:
+            continue
         workload = WORKLOADS[key]
         for turn, peer in turns(workload, present, rounds):
             try:

@@ -8,19 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import redis_server
 from benchmarks.command import distribution_version
 from benchmarks.peers import PEERS
 from benchmarks.results import TARGETS, Results
 from benchmarks.sizes import Sizes
 from benchmarks.workloads import WORKLOADS, Workload
 
-SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio", "httpx")
+SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio", "httpx", "redis")
 
 
 def versions(peers: Sequence[str]) -> dict[str, str]:
     own = {key: PEERS[key].installed_version() for key in peers}
     shared = {name: distribution_version(name) for name in SHARED if name not in own}
-    return {"python": platform.python_version(), **own, **shared}
+    return {"python": platform.python_version(), **own, **shared, "redis-server": redis_server.version()}
 
 
 def processor_name() -> str:
@@ -134,7 +135,8 @@ def text(results: Results, workloads: Sequence[str], peers: Sequence[str], sizes
     verdicts = targets_table(workloads, results)
     if verdicts:
         out += ["## targets", "", *verdicts, ""]
-    out += [f"Not measured: {PEERS[peer].title}. {what}" for peer, what in results.missing.items()]
+    titles = {key: peer.title for key, peer in PEERS.items()}
+    out += [f"Not measured: {titles.get(name, name)}. {what}" for name, what in results.missing.items()]
     out += [f"FAILED: {failure}" for failure in results.failures]
     return "\n".join(out).rstrip()
 

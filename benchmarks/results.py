@@ -20,7 +20,7 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    """Peers that can't be measured here, and what they need."""
+    """Peers and workloads that can't be measured here, and what they need."""
 
     def values(self, workload: str, peer: str, figure: str) -> list[float]:
         """Of the samples that aren't contended; of all, if all are."""
@@ -91,6 +91,10 @@ TARGETS = (
     Target("replay from memory, events/s", "replay", "memory_events_per_s", 200_000, 200_000, at_least=True),
     Target("replay from SQLite, events/s", "replay", "sqlite_events_per_s", 200_000, 200_000, at_least=True),
     Target("wakeup p50, ms", "wakeup", "p50_ms", 50, 50),
+    Target("publish to Redis, events/s", "redis_publish", "publishes_per_s", 10_000, 15_000, at_least=True),
+    Target("redis_latency p50, ms", "redis_latency", "p50_ms", 3, 3),
+    Target("redis_latency p99, ms", "redis_latency", "p99_ms", 15, 15),
+    Target("fanout from Redis, times memory", "redis_fanout", "times_memory", 0.85, 0.85, at_least=True),
     Target("decode, times httpx2", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx2"),
     Target("decode, times httpx-sse", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx-sse"),
     Target("decode_large, time of a byte, 10 MiB to 1 MiB", "decode_large", "growth", 2, 1.5),

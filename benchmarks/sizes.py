@@ -26,11 +26,17 @@ class Sizes:
     publishes: int
     publishers: int
     """Events that are stored in `publish`, and who publishes them at once."""
+    redis_publishers: int
+    """The same, in `redis_publish`."""
     replayed: int
     """Retained events in `replay`."""
     wakeups: int
     wakeup_pace: float
     """Events in `wakeup`, and how many of them a second: nothing a storage may poll at is a multiple of it."""
+    redis_subscribers: int
+    redis_paced: int
+    redis_pace: float
+    """Who receives how many events in `redis_latency`, and how many of them a second."""
     decoded: int
     """Events of the stream in `decode`."""
     large_event: int
@@ -54,9 +60,13 @@ FULL = Sizes(
     pace=20.0,
     publishes=20_000,
     publishers=16,
+    redis_publishers=32,
     replayed=10_000,
     wakeups=100,
     wakeup_pace=17.3,
+    redis_subscribers=100,
+    redis_paced=2_000,
+    redis_pace=500.0,
     decoded=20_000,
     large_event=10 << 20,
     followed=100_000,
@@ -76,9 +86,13 @@ QUICK = Sizes(
     pace=20.0,
     publishes=1_000,
     publishers=16,
+    redis_publishers=32,
     replayed=1_000,
     wakeups=10,
     wakeup_pace=17.3,
+    redis_subscribers=20,
+    redis_paced=100,
+    redis_pace=500.0,
     decoded=4_000,
     large_event=1 << 20,
     followed=10_000,

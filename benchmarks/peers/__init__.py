@@ -53,6 +53,8 @@ PEERS = {
                 "retained": uvicorn("benchmarks.peers.tidings_channels:retained"),
                 "sqlite": uvicorn("benchmarks.peers.tidings_sqlite:app"),
                 "sqlite, retained": uvicorn("benchmarks.peers.tidings_sqlite:retained"),
+                "redis": uvicorn("benchmarks.peers.tidings_redis:app"),
+                "redis, retained": uvicorn("benchmarks.peers.tidings_redis:retained"),
             },
             reader=TIDINGS,
             burst=2_000,

@@ -29,14 +29,16 @@ def channels_app(broker: Broker) -> FastAPI:
         return {"last_event_id": last}
 
     @app.post("/publish-at-once")
-    async def publish_at_once(channel: str, n: int, publishers: int) -> dict[str, Any]:
-        """So many publishers, each of which waits for its event to be stored before it goes on."""
+    async def publish_at_once(channel: str, n: int, publishers: int, channels: int = 1) -> dict[str, Any]:
+        """So many publishers, each of which waits for its event to be stored before it goes on. If there are several
+        channels, they take them in turn."""
 
-        async def publisher(events: int) -> list[str]:
-            return [await broker.publish(channel, traffic.trade(sequence)) for sequence in range(events)]
+        async def publisher(name: str, events: int) -> list[str]:
+            return [await broker.publish(name, traffic.trade(sequence)) for sequence in range(events)]
 
+        names = [channel, *(f"{channel} {number}" for number in range(1, channels))]
         started = time.perf_counter()
-        ids = await asyncio.gather(*(publisher(n // publishers) for _ in range(publishers)))
+        ids = await asyncio.gather(*(publisher(names[i % channels], n // publishers) for i in range(publishers)))
         return {"seconds": time.perf_counter() - started, "ids": ids}
 
     return app

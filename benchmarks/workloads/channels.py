@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.audience import Audience
-from benchmarks.publishing import subscribe_path
+from benchmarks.publishing import Publishing, subscribe_path
 from benchmarks.receive import open_streams
 from benchmarks.server import Server
 from benchmarks.workloads.streams import kib_per_connection
@@ -18,13 +18,15 @@ BURST_PAUSE = 0.005
 
 
 @contextmanager
-def audience_of(server: Server, stage: Stage) -> Iterator[Audience]:
-    """Subscribers that have had their first events."""
-    with open_streams(server.port, subscribe_path(), stage.sizes.subscribers) as streams:
+def audience_of(
+    server: Server, subscribers: int, publishing: Publishing, publisher: Server | None = None
+) -> Iterator[Audience]:
+    """Subscribers that have had their first events, from another server maybe."""
+    with open_streams(server.port, subscribe_path(), subscribers) as streams:
         audience = Audience(streams)
         try:
             server.settle()
-            with stage.peer.publishing(server.port, WARM_UP_EVENTS, 0.0):
+            with publishing((publisher or server).port, WARM_UP_EVENTS, 0.0):
                 audience.hear(WARM_UP_EVENTS, BURST_PAUSE)
             audience.check(WARM_UP_EVENTS)
             server.settle()
@@ -35,7 +37,10 @@ def audience_of(server: Server, stage: Stage) -> Iterator[Audience]:
 
 def fanout(stage: Stage) -> Figures:
     events = max(WARM_UP_EVENTS, round(stage.peer.burst * stage.sizes.burst_share))
-    with stage.serve("channels") as server, audience_of(server, stage) as audience:
+    with (
+        stage.serve("channels") as server,
+        audience_of(server, stage.sizes.subscribers, stage.peer.publishing) as audience,
+    ):
         cpu = server.cpu()
         with stage.peer.publishing(server.port, events, 0.0):
             hearing = audience.hear(events, BURST_PAUSE)
@@ -53,7 +58,10 @@ def fanout(stage: Stage) -> Figures:
 
 def fanout_latency(stage: Stage) -> Figures:
     events = stage.sizes.paced
-    with stage.serve("channels") as server, audience_of(server, stage) as audience:
+    with (
+        stage.serve("channels") as server,
+        audience_of(server, stage.sizes.subscribers, stage.peer.publishing) as audience,
+    ):
         with stage.peer.publishing(server.port, events, stage.sizes.pace):
             hearing = audience.hear(events, pause=0.0)
         latencies = audience.latencies(events)

@@ -7,15 +7,16 @@ from benchmarks.audience import Audience
 from benchmarks.publishing import CHANNEL, publish_inside, publishing_inside, subscribe_path
 from benchmarks.receive import LAZY_PAUSE, Stream, connect, get_json, open_streams, receive_ticks
 from benchmarks.server import Server
+from benchmarks.sizes import Sizes
 from benchmarks.wire import ReceiveError
 from benchmarks.workloads.workload import Figures, Stage, Workload, server_folder
 
 WARM_UP_EVENTS = 5
 
 
-def publish_at_once(server: Server, count: int, publishers: int) -> float:
+def publish_at_once(server: Server, count: int, publishers: int, channels: int = 1) -> float:
     """Seconds until all are acknowledged."""
-    path = f"/publish-at-once?channel={CHANNEL}&n={count}&publishers={publishers}"
+    path = f"/publish-at-once?channel={CHANNEL}&n={count}&publishers={publishers}&channels={channels}"
     answer = get_json(server.port, path, "POST")
     sequences = [[int(id.rpartition("-")[2]) for id in ids] for ids in answer["ids"]]
     if len({sequence for own in sequences for sequence in own}) != count:
@@ -50,25 +51,25 @@ def resume(server: Server, last_event_id: str, count: int) -> float:
     return (hearing.finished - asked) / 1e9
 
 
-def replayed_per_s(stage: Stage, server_name: str) -> float:
-    count = stage.sizes.replayed
-    with stage.serve(server_name) as server:
-        last_event_id = publish_inside(server.port, 1)
-        publish_inside(server.port, count)
-        server.settle()
-        resume(server, last_event_id, count)
-        seconds, times = 0.0, 0
-        while seconds < stage.sizes.streaming_seconds:
-            seconds += resume(server, last_event_id, count)
-            times += 1
+def replayed_per_s(server: Server, sizes: Sizes) -> float:
+    count = sizes.replayed
+    last_event_id = publish_inside(server.port, 1)
+    publish_inside(server.port, count)
+    server.settle()
+    resume(server, last_event_id, count)
+    seconds, times = 0.0, 0
+    while seconds < sizes.streaming_seconds:
+        seconds += resume(server, last_event_id, count)
+        times += 1
     return count * times / seconds
 
 
 def replay(stage: Stage) -> Figures:
-    return {
-        "memory_events_per_s": replayed_per_s(stage, "retained"),
-        "sqlite_events_per_s": replayed_per_s(stage, "sqlite, retained"),
-    }
+    with stage.serve("retained") as server:
+        memory = replayed_per_s(server, stage.sizes)
+    with stage.serve("sqlite, retained") as server:
+        sqlite = replayed_per_s(server, stage.sizes)
+    return {"memory_events_per_s": memory, "sqlite_events_per_s": sqlite}
 
 
 def wakeup(stage: Stage) -> Figures:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import Command
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, nothing
 from benchmarks.server import Server, serving
 from benchmarks.sizes import Sizes
 
@@ -60,6 +60,8 @@ class Workload:
     """What a peer must be able to serve to be measured."""
     reads: bool = False
     """Whether a peer must be able to read a stream."""
+    missing: Callable[[], str | None] = nothing
+    """What has to be installed before anybody can be measured, if anything."""
     rounds: int | None = None
     """Set where another round can only give the same answer."""
     busy: str | None = None
