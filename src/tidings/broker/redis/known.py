@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import string
 from collections.abc import Callable
 
 __all__ = ["Known", "new_epoch"]
@@ -11,7 +10,7 @@ __all__ = ["Known", "new_epoch"]
 
 def new_epoch() -> str:
     """Ten characters by chance."""
-    return "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(10))
+    return secrets.token_hex(5)
 
 
 class Known:

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 from tidings.broker.entry import Draft, event_id
 from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
-from tidings.broker.redis.server import ERRORS, Script, Server
+from tidings.broker.redis.server import Script, Server
 from tidings.broker.storage import Retention
 from tidings.errors import PublishError
 
@@ -112,7 +112,7 @@ class Publisher:
         except NoScriptError:  # the server was started again: nothing was done
             self._script.sha = ""
             self._orders.extendleft(reversed(batch))
-        except ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to wait for ever
             for order in batch:
                 known = "may or may not be" if order.sent else "is not"
                 self._fail(order, f"{self._server.describe(error)}; the event {known} stored")

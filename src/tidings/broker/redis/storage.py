@@ -134,7 +134,9 @@ class RedisStorage(Storage):
 
     async def _call(self, command: Coroutine[Any, Any, T]) -> T:
         """Wait for a command; `StorageError` if it fails."""
-        assert self._open is not None
+        if self._open is None:
+            command.close()
+            raise StorageError("the log was closed")
         server = self._open.server
         # In a task of its own: who waits for a page may be cancelled at any moment, a connection may not.
         call = asyncio.create_task(command)
