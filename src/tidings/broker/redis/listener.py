@@ -40,7 +40,7 @@ _LONGEST_DELAY: Final = 5.0
 
 
 class _GapError(Exception):
-    """A notification is missing."""
+    """A notification is missing, or everything is to be asked for anew."""
 
 
 class Listener:
@@ -93,7 +93,7 @@ class Listener:
         self._changed.set()
 
     def begin_anew(self) -> None:
-        """The log has another epoch: nothing is fed before it is known where the channels stand."""
+        """The log has another epoch, or couldn't be read: first it is asked where the channels stand."""
         self._last.clear()
         self._anew.set()
 
@@ -131,7 +131,7 @@ class Listener:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - to spread them
 
     async def _session(self) -> None:
-        """Listen over one connection until it is lost, or nobody listens any more."""
+        """Listen over one connection until it is lost."""
         self._heard = 0.0
         self._since = self._known.epoch
         self._last.clear()

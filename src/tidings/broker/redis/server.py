@@ -73,7 +73,7 @@ class Server:
         }
         self._pool = ConnectionPool.from_url(url, **options)
         self._client = Redis(connection_pool=self._pool)
-        # In front of the pool: its own way of waiting may forget a waiter when another one is cancelled.
+        # Not redis-py's pool that waits: it may forget who waits when another one is cancelled.
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._listening = ConnectionPool.from_url(url, **options)
         self._password: str | None = self._pool.connection_kwargs.get("password")
