@@ -14,7 +14,7 @@ from tests.broker.redis_server import RedisServer
 from tidings import Broker
 from tidings.broker.redis import RedisStorage
 from tidings.broker.storage import Retention
-from tidings.errors import StorageError, TidingsError
+from tidings.errors import PublishError, StorageError, TidingsError
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +140,38 @@ async def test_closing_in_the_middle_of_everything_leaves_nothing_behind(server:
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
             for outcome in outcomes:
                 assert not isinstance(outcome, BaseException) or isinstance(outcome, TidingsError), outcome
+
+
+@pytest.mark.parametrize("turns", range(1, 13))
+async def test_closing_that_is_cancelled_leaves_nothing_behind(server: RedisServer, namespace: str, turns: int) -> None:
+    storage = RedisStorage(server.url, Retention(100, None, 10.0), namespace=namespace, timeout=5.0)
+    with nothing_left_behind(server):
+        await storage.open(Feed())
+        storage.listen("news")
+        calls = [asyncio.ensure_future(storage.append("news", draft(str(n)))) for n in range(5)]
+        calls += [asyncio.ensure_future(storage.read(["news"], 0)) for _ in range(5)]  # type: ignore[arg-type]
+        closing = asyncio.ensure_future(storage.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing, *calls])
+        assert all(call.exception() is None or isinstance(call.exception(), TidingsError) for call in calls)
+
+
+async def test_closing_at_a_server_that_does_not_answer_can_be_cancelled(server: RedisServer, namespace: str) -> None:
+    storage = RedisStorage(server.url, Retention(100, None, None), namespace=namespace, timeout=None)
+    with nothing_left_behind(server):
+        await storage.open(Feed())
+        await storage.append("news", draft("0"))
+        with server.stopped():
+            appending = asyncio.ensure_future(storage.append("news", draft("1")))
+            closing = asyncio.ensure_future(storage.close())
+            await asyncio.wait([closing], timeout=0.1)
+            assert not closing.done()  # it waits for the event to be stored
+            closing.cancel()
+            await asyncio.wait([closing])
+            with pytest.raises(PublishError, match="closed; the event may or may not be stored"):
+                await appending
 
 
 async def test_a_call_that_is_cancelled_gives_its_connection_back(server: RedisServer, namespace: str) -> None:

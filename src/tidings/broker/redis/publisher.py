@@ -76,13 +76,14 @@ class Publisher:
     async def close(self) -> None:
         """Send what is left, as far as it goes."""
         self._closed = True
-        if self._worker is not None:
-            await asyncio.wait([self._worker], timeout=self._timeout)
-        for order in self._orders:
-            if not order.id.done():
-                order.id.set_exception(PublishError(f"{self._server.name} was closed; the event is not stored"))
-        if self._worker is not None:
-            self._worker.cancel()
+        try:
+            if self._worker is not None:
+                await asyncio.wait([self._worker], timeout=self._timeout)
+        finally:
+            for order in self._orders:
+                self._fail(order, "closed; the event is not stored")
+            if self._worker is not None:
+                self._worker.cancel()
 
     async def _work(self) -> None:
         try:
@@ -112,10 +113,13 @@ class Publisher:
         except NoScriptError:  # the server was started again: nothing was done
             self._script.sha = ""
             self._orders.extendleft(reversed(batch))
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to wait for ever
+        except BaseException as error:  # whatever it is, nobody is to wait for ever
+            closed = isinstance(error, asyncio.CancelledError)
             for order in batch:
                 known = "may or may not be" if order.sent else "is not"
-                self._fail(order, f"{self._server.describe(error)}; the event {known} stored")
+                self._fail(order, f"{'closed' if closed else self._server.describe(error)}; the event {known} stored")
+            if not isinstance(error, Exception):
+                raise
         else:
             self._acknowledge(batch, since, epoch.decode(), [int(sequence) for sequence in sequences.split()], failures)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -75,7 +76,6 @@ class Server:
         self._client = Redis(connection_pool=self._pool)
         # Not redis-py's pool that waits: it may forget who waits when another one is cancelled.
         self._free = asyncio.Semaphore(_CONNECTIONS)
-        self._listening = ConnectionPool.from_url(url, **options)
         self._password: str | None = self._pool.connection_kwargs.get("password")
 
     async def call(self, command: str, *arguments: Any) -> Any:
@@ -109,9 +109,12 @@ class Server:
 
     async def listen(self) -> Connection:
         """The connection for notifications, made anew."""
-        await self._listening.disconnect()
-        connection: Connection = self._listening.make_connection()  # type: ignore[no-untyped-call]
-        await connection.connect()  # type: ignore[no-untyped-call]
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)  # it may stand, and wait for an answer to AUTH
+            raise
         return connection
 
     def describe(self, error: BaseException) -> str:
@@ -123,8 +126,8 @@ class Server:
 
     async def close(self) -> None:
         """Close all connections; what they are in the middle of fails."""
-        await self._pool.disconnect()
-        await self._listening.disconnect()
+        with suppress(*ERRORS):
+            await self._pool.disconnect()
 
 
 def may_pass(error: BaseException) -> bool:

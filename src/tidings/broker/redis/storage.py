@@ -82,15 +82,27 @@ class RedisStorage(Storage):
 
     async def close(self) -> None:
         opened, self._open = self._open, None
-        if opened is not None:
+        if opened is None:
+            return
+        try:
             await opened.publisher.close()
-            await opened.listener.close()
-            await opened.keeper.close()
-            for call in self._calls:
-                call.cancel()
-            if self._calls:
-                await asyncio.wait(self._calls)
-            await opened.server.close()
+        finally:
+            # In a task of its own: whoever is cancelled meanwhile, no connection is left open.
+            releasing = asyncio.create_task(self._release(opened))
+            try:
+                await asyncio.shield(releasing)
+            except asyncio.CancelledError:
+                await asyncio.wait([releasing])
+                raise
+
+    async def _release(self, opened: _Open) -> None:
+        await opened.listener.close()
+        await opened.keeper.close()
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+        await opened.server.close()
 
     async def append(self, channel: str, draft: Draft) -> str:
         if self._open is None:
