@@ -19,14 +19,15 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "tidings"
 
-EVERY_PART = {"errors", "wire", "events", "stream", "broker", "fastapi", "client", "testing", "cli", "demo"}
+EVERY_PART = {"errors", "wire", "events", "sources", "stream", "broker", "fastapi", "client", "testing", "cli", "demo"}
 
 MAY_IMPORT = {
     "errors": set[str](),
     "wire": {"errors"},
     "events": {"errors", "wire"},
-    "stream": {"errors", "wire", "events"},
-    "broker": {"errors", "wire", "events"},
+    "sources": {"errors", "wire"},
+    "stream": {"errors", "wire", "events", "sources"},
+    "broker": {"errors", "wire", "events", "sources"},
     "fastapi": {"errors", "stream", "events", "broker"},
     "client": {"errors", "wire", "events"},
     "testing": EVERY_PART - {"cli", "demo"},

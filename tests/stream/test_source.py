@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from tests.asgi import Connection, app_of, fetch
 from tidings import EventSourceResponse
-from tidings.stream.source import endpoint_generator
+from tidings.stream.endpoint import endpoint_generator
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.asgi import PATIENCE, Connection, app_of, fetch
 from tidings import EventSourceResponse
-from tidings.stream import Ending, threaded
+from tidings.sources import threaded
+from tidings.stream import Ending
 
 pytestmark = pytest.mark.anyio
 
@@ -176,7 +177,7 @@ async def test_a_sync_generator_is_closed_in_its_thread_at_the_item_where_it_is(
     client = await fetch(response)
     assert client.body == b"data: 1\n\n"
     assert client.complete
-    assert seen == ["tidings-stream"]
+    assert seen == ["tidings-source"]
     assert response.ending is Ending.LIMIT
 
 

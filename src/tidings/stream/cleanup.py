@@ -9,9 +9,9 @@ from contextlib import suppress
 from types import coroutine
 from typing import Any, cast
 
+from tidings.sources.threaded import ThreadedSource
 from tidings.stream.feeder import Feeder
 from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN
-from tidings.stream.threaded import ThreadedSource
 
 __all__ = ["Cleanup"]
 

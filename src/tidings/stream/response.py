@@ -15,12 +15,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tidings.events import ItemEncoder, StreamItems, yields
+from tidings.sources.content import check_content, open_source
+from tidings.sources.threaded import ThreadedSource, ThreadLimitReached
 from tidings.stream.ending import Ending
+from tidings.stream.endpoint import endpoint_generator
 from tidings.stream.feeder import Feeder
 from tidings.stream.frame_feeder import FrameFeeder
+from tidings.stream.loop import LoopState
 from tidings.stream.pump import Limits, Pump
-from tidings.stream.source import check_content, endpoint_generator, open_source
-from tidings.stream.threaded import ThreadedSource, ThreadLimitReached
 from tidings.wire.event import check_retry
 from tidings.wire.frames import FrameSource
 
@@ -171,7 +173,7 @@ class EventSourceResponse(Response):
                 return self._prepare_frames(source, receive, send)
             encode = _encoder_of(scope.get("route"))
             if isinstance(source, ThreadedSource):
-                source.reserve(self.max_sync_streams)
+                source.reserve(self.max_sync_streams, LoopState.current().serve_thread)
         except BaseException as error:
             await _close_unbegun(source)
             if isinstance(error, ThreadLimitReached):

@@ -1,16 +1,15 @@
-"""What a stream can be made of, as one kind of thing: an async iterator."""
+"""What events can be made of, as one kind of thing: an async iterator."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
-from types import AsyncGeneratorType
 from typing import Any
 
-from tidings.stream.threaded import ThreadedSource
+from tidings.sources.threaded import ThreadedSource
 from tidings.wire.frames import FrameSource
 
-__all__ = ["check_content", "endpoint_generator", "open_source"]
+__all__ = ["check_content", "open_source"]
 
 
 def check_content(content: Any) -> None:
@@ -27,19 +26,6 @@ def check_content(content: Any) -> None:
             f"content must be an async or plain iterable of items, not {type(content).__name__}; "
             "an endpoint with response_class=EventSourceResponse has to yield, or to return an EventSourceResponse"
         )
-
-
-def endpoint_generator(content: Any) -> Any:
-    """The endpoint's own generator, if `content` is the one that FastAPI wraps around it; else `content`.
-
-    Driving the endpoint's generator itself spares a turn of the event loop for each item, and it alone can be closed in
-    the request's task: closing FastAPI's leaves the endpoint's to the garbage collector.
-    """
-    if isinstance(content, AsyncGeneratorType) and content.ag_code.co_name == "_async_stream_raw":
-        frame = content.ag_frame
-        if frame is not None and frame.f_globals.get("__name__") == "fastapi.routing":
-            return frame.f_locals.get("async_gen", content)
-    return content
 
 
 def open_source(content: Any) -> AsyncIterator[Any]:

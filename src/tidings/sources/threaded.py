@@ -1,6 +1,6 @@
 """A sync iterable as an async iterator, on a thread of its own.
 
-Not on the pool that `def` endpoints run in: a few dozen idle streams would use it up.
+Not on the pool that `def` endpoints run in: a few dozen idle sources would use it up.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
-
-from tidings.stream.loop import LoopState
 
 __all__ = ["ThreadLimitReached", "ThreadedSource"]
 
 _AHEAD = 256
-"""Items that a thread may be ahead of its stream."""
+"""Items that a thread may be ahead of its reader."""
 
 
 class ThreadLimitReached(Exception):  # noqa: N818 - a reason, which the response turns into a 503
-    """The process has as many sync streams as it may."""
+    """The process has as many sync sources as it may."""
 
 
 class _Threads:
-    """How many threads serve streams in this process."""
+    """How many threads run sources in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,6 +51,7 @@ class ThreadedSource:
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._iterable = iterable
+        self._in_thread: Callable[[], None] | None = None
         self._items: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._drained = threading.Event()
@@ -62,10 +61,15 @@ class ThreadedSource:
         self._thread: threading.Thread | None = None
         self._reserved = False
 
-    def reserve(self, limit: int) -> None:
-        """Count this source's thread; `ThreadLimitReached` if the process has `limit` of them."""
+    def reserve(self, limit: int, in_thread: Callable[[], None] | None = None) -> None:
+        """Count this source's thread, in which `in_thread` is called first.
+
+        Raises:
+            ThreadLimitReached: the process has `limit` of them.
+        """
         _threads.take(limit)
         self._reserved = True
+        self._in_thread = in_thread
 
     def __aiter__(self) -> Self:
         return self
@@ -104,10 +108,9 @@ class ThreadedSource:
 
     def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._state = LoopState.current()
         context = contextvars.copy_context()
         # A daemon: a source that blocks for good must not keep the process from its exit.
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name="tidings-stream", daemon=True)
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="tidings-source", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -117,8 +120,9 @@ class ThreadedSource:
     # -- in the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._state.serve_thread()
         try:
+            if self._in_thread is not None:
+                self._in_thread()
             self._iterate()
         except BaseException as error:  # noqa: BLE001 - raised again where the items are read
             self._error = error

@@ -1,0 +1,3 @@
+"""What yields items, of any kind, as an async iterator."""
+
+__all__: list[str] = []
