@@ -1,7 +1,9 @@
 """Every exception of tidings.
 
     TidingsError
+    ├── BackgroundLimit     a process runs as many background streams as it may
     ├── BrokerClosed        a broker was used before it was opened, or after it was closed
+    ├── ChannelBusy         a background stream was started in a channel that has one running
     ├── ConnectionFailed    a client has tried often enough
     ├── ContentTypeError    what a client was sent is no event stream
     ├── EventTooLarge       an event to decode outgrew its bound
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from tidings.wire.decoder import ReceivedEvent
 
 __all__ = [
+    "BackgroundLimit",
     "BrokerClosed",
+    "ChannelBusy",
     "ConnectionFailed",
     "ContentTypeError",
     "EventTooLarge",
@@ -39,8 +43,16 @@ class TidingsError(Exception):
     """The base of every exception that tidings defines."""
 
 
+class BackgroundLimit(TidingsError):  # noqa: N818 - the name says what is reached
+    """The broker runs as many background streams as its `max_background` allows; try again later, or raise it."""
+
+
 class BrokerClosed(TidingsError):  # noqa: N818 - the name says what happened
     """A broker was used before it was opened or after it was closed: use it inside of `async with broker`."""
+
+
+class ChannelBusy(TidingsError):  # noqa: N818 - the name says what is the matter
+    """A background stream is running in this channel, here or in another process: stop it, or wait for its end."""
 
 
 class ConnectionFailed(TidingsError):  # noqa: N818 - the name says what happened

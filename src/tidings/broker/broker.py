@@ -12,21 +12,29 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from tidings.broker import metrics
-from tidings.broker.draft import check_channel, draft_of
+from tidings.broker.background.producer import Producer
+from tidings.broker.draft import check_channel, check_size, draft_of
 from tidings.broker.entry import event_id
 from tidings.broker.log import Log
 from tidings.broker.reader import OpenBroker
 from tidings.broker.resume import check_last_event_id
+from tidings.broker.status import StreamStatus, status_of
 from tidings.broker.storage import ChannelInfo, Retention
 from tidings.broker.subscription import Filter, Subscription
 from tidings.broker.url import make_storage
 from tidings.errors import BrokerClosed, PublishError
+from tidings.sources.content import check_content, close_content
 
 __all__ = ["Broker"]
 
 T = TypeVar("T")
 
 _MAX_EVENT_SIZE: Final = 16 << 20
+
+_MAX_BACKGROUND: Final = 10_000
+
+_BEHIND_INTERNAL: Final = "\x1f"
+"""Behind the names of the broker's own channels, which begin with a control character, and before all others."""
 
 _LOOP_SECONDS: Final = 5.0
 """How long a busy event loop may keep another thread waiting."""
@@ -51,6 +59,11 @@ class Broker:
             storages it says nothing.
         publish_timeout: seconds after which a publish, or the opening of a subscription for a response, is given up.
         max_event_size: bytes that an event may have as it is sent.
+        max_background: background streams that run at once in this process.
+        background_timeout: seconds that a background stream may take, if `start` doesn't say otherwise.
+        background_grace: seconds for which background streams may go on when the broker is closed.
+        expose_errors: readers of a background stream that failed are told the exception's text, which may hold what is
+            not for their eyes.
 
     None lifts a bound.
 
@@ -68,20 +81,33 @@ class Broker:
         namespace: str = "tidings",
         publish_timeout: float | None = 5.0,
         max_event_size: int | None = _MAX_EVENT_SIZE,
+        max_background: int | None = _MAX_BACKGROUND,
+        background_timeout: float | None = 3_600.0,
+        background_grace: float | None = 5.0,
+        expose_errors: bool = False,
     ) -> None:
         _check_count("history", history, least=0)
         _check_seconds("max_age", max_age)
         _check_seconds("forget_after", forget_after)
         _check_seconds("publish_timeout", publish_timeout)
         _check_count("max_event_size", max_event_size, least=1)
+        _check_count("max_background", max_background, least=0)
+        _check_seconds("background_timeout", background_timeout)
+        if background_grace != 0:
+            _check_seconds("background_grace", background_grace)
         if not isinstance(namespace, str):
             raise TypeError(f"'namespace' must be a str, not {type(namespace).__name__}")
         if not namespace:
             raise ValueError("'namespace' must not be empty")
         self._max_event_size = max_event_size
         self._timeout = publish_timeout
+        self._max_background = max_background
+        self._background_timeout = background_timeout
+        self._background_grace = background_grace
+        self._expose_errors = expose_errors
         self._storage = make_storage(url, Retention(history, max_age, forget_after), namespace, publish_timeout)
         self._open: OpenBroker | None = None
+        self._producer: Producer | None = None  # while it is open
         self._opening = False
 
     # -- opening ------------------------------------------------------------------------------------------------------
@@ -100,6 +126,12 @@ class Broker:
             log = Log(self._storage.listen, self._storage.unlisten)
             await self._storage.open(log)
             self._open = OpenBroker(self._storage, log, self._timeout)
+            self._producer = Producer(
+                self._open,
+                self._max_background,
+                max_event_size=self._max_event_size,
+                expose_errors=self._expose_errors,
+            )
         finally:
             self._opening = False
         return self
@@ -107,11 +139,19 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the broker: its subscriptions end, and with them their responses."""
-        opened, self._open = self._open, None
-        if opened is not None:
-            opened.log.close()
-            await self._storage.close()
+        """Close the broker: its subscriptions end, and with them their responses.
+
+        Background streams may go on for `background_grace` seconds before that, then they are stopped.
+        """
+        producer, self._producer = self._producer, None
+        try:
+            if producer is not None:
+                await producer.close(self._background_grace)  # what it runs may still publish
+        finally:
+            opened, self._open = self._open, None
+            if opened is not None:
+                opened.log.close()
+                await self._storage.close()
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002 - frameworks pass it
@@ -159,9 +199,7 @@ class Broker:
         opened = self._opened_here()
         check_channel(channel)
         draft = draft_of(data, event=event, raw_data=raw_data)
-        size = len(draft.head) + len(draft.tail)
-        if self._max_event_size is not None and size > self._max_event_size:
-            raise ValueError(f"the event has {size} bytes, more than max_event_size={self._max_event_size}")
+        check_size(draft, self._max_event_size)
         id = await opened.storage.append(channel, draft)
         metrics.event_published()
         await opened.log.give_way()
@@ -216,6 +254,7 @@ class Broker:
             raise TypeError("'limit' must be an int: ask for some channels at a time, there may be very many")
         _check_count("limit", limit, least=1)
         found: list[ChannelInfo] = []
+        after = max(after, _BEHIND_INTERNAL)
         while len(found) < limit:
             some = await storage.channels(after, limit - len(found))
             if not some:
@@ -223,6 +262,75 @@ class Broker:
             found += some
             after = some[-1].name
         return found
+
+    # -- background streams -------------------------------------------------------------------------------------------
+
+    async def start(self, channel: str, source: Any, *, timeout: float | None = None) -> None:
+        """Run a source in the background: what it yields is published to the channel, its end finishes the channel.
+
+        It goes on when nobody reads. Readers subscribe to the channel, from any process and at any time; one that comes
+        back resumes by its last id. If the source doesn't end by itself, the last event is the broker's own: `stopped`,
+        `failed` or `aborted`.
+
+        Args:
+            channel: as of `publish`. If it is finished, it is opened again.
+            source: an async or plain iterable of what `publish` takes as `data`; it is closed at the end, also if it is
+                refused. A plain one runs in a thread of its own.
+            timeout: seconds that it may take; None: the broker's `background_timeout`.
+
+        Returns:
+            When the stream is recorded as running.
+
+        Raises:
+            BackgroundLimit: `max_background` of them are running in this process.
+            BrokerClosed: the broker is not open, or is being closed.
+            ChannelBusy: one is running in this channel, here or in another process.
+            PublishError, StorageError: it could not be recorded; it doesn't run.
+            TypeError, ValueError: an argument can't be used.
+        """
+        check_content(source)
+        try:
+            producer = self._opened_producer()
+            check_channel(channel)
+            _check_seconds("timeout", timeout)
+        except BaseException:
+            await close_content(source)
+            raise
+        await producer.start(channel, source, self._background_timeout if timeout is None else timeout)
+
+    async def stop(self, channel: str) -> bool:
+        """Stop the background stream of a channel, whichever process runs it.
+
+        The source gets a `CancelledError` at its `await`, or is closed at its `yield`, so that its `finally` runs. Then
+        its readers are sent the event `stopped`, and the channel is finished. If that takes more than 5 seconds, they
+        are sent it all the same, and nothing more of the source.
+
+        Returns:
+            Whether one was running.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            PublishError, StorageError: it may or may not be stopped.
+        """
+        producer = self._opened_producer()
+        return await producer.stop(check_channel(channel))
+
+    async def status(self, channel: str) -> StreamStatus:
+        """What there is to know of a channel's background stream.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            StorageError: the log can't be read.
+        """
+        opened = self._opened_here()
+        run = await opened.storage.run_of(check_channel(channel))
+        return status_of(run, opened.log.readers(channel))
+
+    def _opened_producer(self) -> Producer:
+        self._opened_here()
+        if self._producer is None:
+            raise BrokerClosed("the broker is being closed")
+        return self._producer
 
     # From other threads than that of the event loop, sync endpoints among them.
 

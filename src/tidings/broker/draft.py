@@ -10,7 +10,7 @@ from tidings.events import Event, StreamItems, has_data
 from tidings.wire.encoder import encode
 from tidings.wire.event import ServerSentEvent
 
-__all__ = ["check_channel", "draft_of"]
+__all__ = ["check_channel", "check_size", "draft_of"]
 
 _CHANNEL_BYTES = 255
 
@@ -35,6 +35,13 @@ def check_channel(channel: str) -> str:
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in channel):
         raise ValueError(f"'channel' must not contain control characters: {channel[:80]!r}")
     return channel
+
+
+def check_size(draft: Draft, most: int | None) -> None:
+    """Raise `ValueError` for an event of more than `most` bytes."""
+    size = len(draft.head) + len(draft.tail)
+    if most is not None and size > most:
+        raise ValueError(f"the event has {size} bytes, more than max_event_size={most}")
 
 
 def draft_of(data: Any, *, event: str | None, raw_data: str | None) -> Draft:

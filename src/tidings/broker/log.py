@@ -261,6 +261,11 @@ class Log:
                 if not self.closed:
                     self._unlisten(name)
 
+    def readers(self, name: str) -> int:
+        """How many readers a channel has."""
+        channel = self._channels.get(name)
+        return 0 if channel is None else sum(view.readers for view in channel.views)
+
     def close(self) -> None:
         """Tell all readers that nothing follows."""
         self.closed = True

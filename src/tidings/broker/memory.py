@@ -13,7 +13,8 @@ from heapq import merge
 from itertools import islice
 from typing import Final
 
-from tidings.broker.entry import FINISH, Draft, Entry, Window, event_id
+from tidings.broker.entry import FINISH, Draft, Entry, Kind, Window, event_id
+from tidings.broker.run import Lease, Run, State
 from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, ChannelInfo, Feed, Page, Retention, Storage, first_page
 
 __all__ = ["MemoryStorage"]
@@ -44,6 +45,19 @@ class _Channel:
         self.at = 0.0  # of its newest entry
 
 
+class _Run:
+    """What is recorded of a channel's last run."""
+
+    __slots__ = ("at", "events", "id", "producer", "state")
+
+    def __init__(self, id: str, producer: str, at: float) -> None:
+        self.id = id
+        self.producer = producer
+        self.state = State.RUNNING
+        self.at = at
+        self.events = 0
+
+
 class MemoryStorage(Storage):
     """A log that lives as long as this object.
 
@@ -59,6 +73,8 @@ class MemoryStorage(Storage):
         # Both by the time of their newest entries, oldest first. Those in `_quiet` show nothing: only marks are left.
         self._channels: OrderedDict[str, _Channel] = OrderedDict()
         self._quiet: OrderedDict[str, _Channel] = OrderedDict()
+        self._runs: dict[str, _Run] = {}
+        self._producers: set[str] = set()  # of this opening
         self._feed: Feed | None = None  # while it is open
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -69,11 +85,15 @@ class MemoryStorage(Storage):
 
     async def close(self) -> None:
         self._feed = None
+        self._producers.clear()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
 
     async def append(self, channel: str, draft: Draft) -> str:
+        return event_id(self.epoch, self._append(channel, draft))
+
+    def _append(self, channel: str, draft: Draft) -> int:
         state = self._touch(channel)
         state.finished = False
         entry = self._enter(channel, draft)
@@ -83,9 +103,12 @@ class MemoryStorage(Storage):
             state.trimmed = state.window.drop_oldest().sequence
         self._expire(state)
         self._settle(channel, state)
-        return event_id(self.epoch, entry.sequence)
+        return entry.sequence
 
     async def finish(self, channel: str) -> None:
+        self._finish(channel)
+
+    def _finish(self, channel: str) -> None:
         state = self._find(channel)
         if state is None or not state.finished:
             state = self._touch(channel)
@@ -158,6 +181,64 @@ class MemoryStorage(Storage):
     def unlisten(self, channel: str) -> None:
         pass
 
+    # -- background streams -------------------------------------------------------------------------------------------
+
+    async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:  # noqa: ARG002 - see leases()
+        self._producers.add(producer)
+        last = self._runs.get(channel)
+        if last is not None and last.state is State.RUNNING:
+            return last.id == run
+        self._runs[channel] = _Run(run, producer, time.time())
+        state = self._find(channel)
+        if state is not None:
+            state.finished = False
+        return True
+
+    async def extend(
+        self, channel: str, run: str, after: int | None, drafts: Sequence[Draft], end: State | None = None
+    ) -> bool:
+        last = self._runs.get(channel)
+        if last is None or last.id != run:
+            return False
+        if last.state is not State.RUNNING:
+            return last.state is end
+        if after is not None and after < last.events:
+            return True
+        for draft in drafts:
+            if draft.kind == Kind.FINISH:
+                self._finish(channel)
+            else:
+                self._append(channel, draft)
+                last.events += draft.kind != Kind.CONTROL
+        if end is not None:
+            last.state = end
+            last.at = time.time()
+        return True
+
+    async def run_of(self, channel: str) -> Run | None:
+        last = self._runs.get(channel)
+        return None if last is None else Run(last.id, last.producer, last.state, last.at, last.events)
+
+    async def renew(self, producer: str, lease: float) -> bool:  # noqa: ARG002 - see leases()
+        return True
+
+    async def leases(self) -> Sequence[Lease]:
+        # All producers are this process. One that was closed in a hurry may have left runs behind.
+        lost = {run.producer for run in self._runs.values() if run.state is State.RUNNING} - self._producers
+        return [Lease(producer, -1.0, "") for producer in lost]
+
+    async def abort(self, lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
+        lost = [
+            (channel, run.id)
+            for channel, run in self._runs.items()
+            if run.producer == lease.producer and run.state is State.RUNNING
+        ]
+        for channel, id in lost[:most]:
+            await self.extend(channel, id, None, drafts, end)
+        return len(lost[:most])
+
+    # -- channels -----------------------------------------------------------------------------------------------------
+
     def _find(self, channel: str) -> _Channel | None:
         return self._channels.get(channel) or self._quiet.get(channel)
 
@@ -216,6 +297,9 @@ class MemoryStorage(Storage):
         if self._retention.forget_after is not None:
             for name in _due(self._quiet, now - self._retention.forget_after):
                 self._forgotten = max(self._forgotten, self._quiet.pop(name).trimmed)
+                run = self._runs.get(name)
+                if run is not None and run.state is not State.RUNNING:
+                    del self._runs[name]
         self._plan_sweep()
 
 

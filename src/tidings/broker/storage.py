@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from tidings.broker.entry import Draft, Entry
+from tidings.broker.run import Lease, Run, State
 
 __all__ = ["PAGE_BYTES", "PAGE_ENTRIES", "ChannelInfo", "Feed", "Page", "Retention", "Storage", "first_page"]
 
@@ -189,3 +190,78 @@ class Storage(ABC):
     @abstractmethod
     def unlisten(self, channel: str) -> None:
         """Nobody listens to this channel any more."""
+
+    # -- background streams -------------------------------------------------------------------------------------------
+
+    async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
+        """Record that a run of this channel has begun, and renew its producer's lease, for so many seconds.
+
+        A finished channel is open again, without an entry that says so. What is recorded of a channel's run is
+        forgotten with the channel; that of one that is running is not.
+
+        Returns:
+            False if another run of it is running, whatever its producer's lease: then nothing has changed. True also
+            if this very run was recorded before.
+
+        Raises:
+            PublishError: it may or may not be recorded.
+        """
+        raise NotImplementedError  # for now
+
+    async def extend(
+        self, channel: str, run: str, after: int | None, drafts: Sequence[Draft], end: State | None = None
+    ) -> bool:
+        """Append what a run gave, all of it or nothing, and record its end if this is the end.
+
+        Args:
+            channel: the run's.
+            run: its id.
+            after: how many events of the run come before these: if they are stored already, because an answer was lost,
+                nothing is done. None: however many there are.
+            drafts: in order; there may be none. Only those of the kinds `JSON` and `RAW` count as events of the run.
+            end: the state that the run has from now on.
+
+        Returns:
+            False if the run isn't running any more: then nothing was done. True also if this very end was recorded.
+
+        Raises:
+            PublishError: it may or may not be stored. This may be repeated, as `after` is given.
+        """
+        raise NotImplementedError  # for now
+
+    async def run_of(self, channel: str) -> Run | None:
+        """The last run of a channel; None if there was none, or it is forgotten.
+
+        Raises:
+            StorageError: the log can't be read.
+        """
+        raise NotImplementedError  # for now
+
+    async def renew(self, producer: str, lease: float) -> bool:
+        """Renew a producer's lease, for so many seconds from now; whether there was one, run out or not.
+
+        Raises:
+            PublishError: it may or may not be renewed.
+        """
+        raise NotImplementedError  # for now
+
+    async def leases(self) -> Sequence[Lease]:
+        """Those of all producers.
+
+        Raises:
+            StorageError: the log can't be read.
+        """
+        raise NotImplementedError  # for now
+
+    async def abort(self, lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
+        """End some runs of a producer whose lease is still this one, each by these drafts.
+
+        When none is left, the lease is gone.
+
+        Returns:
+            How many were ended: `most` at the most.
+
+        Raises:
+            PublishError: they may or may not have ended.
+        """
+        raise NotImplementedError  # for now

@@ -9,7 +9,7 @@ from typing import Any
 from tidings.sources.threaded import ThreadedSource
 from tidings.wire.frames import FrameSource
 
-__all__ = ["check_content", "open_source"]
+__all__ = ["check_content", "close_content", "open_source"]
 
 
 def check_content(content: Any) -> None:
@@ -26,6 +26,14 @@ def check_content(content: Any) -> None:
             f"content must be an async or plain iterable of items, not {type(content).__name__}; "
             "an endpoint with response_class=EventSourceResponse has to yield, or to return an EventSourceResponse"
         )
+
+
+async def close_content(content: Any) -> None:
+    """Close what isn't going to be iterated: a generator's body is not run."""
+    if hasattr(content, "aclose"):
+        await content.aclose()
+    elif hasattr(content, "close"):
+        content.close()
 
 
 def open_source(content: Any) -> AsyncIterator[Any]:

@@ -91,7 +91,7 @@ class ThreadedSource:
         self._closing = True
         self._drained.set()
         if self._thread is None:
-            self._release()
+            self.release()
             return
         while not self._over:
             self._items.clear()
@@ -128,7 +128,7 @@ class ThreadedSource:
             self._error = error
         finally:
             self._over = True
-            self._release()
+            self.release()
             self._notify()
 
     def _iterate(self) -> None:
@@ -161,7 +161,8 @@ class ThreadedSource:
             except RuntimeError:
                 self._closing = True  # the loop is closed: nobody reads on
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Count it no more: its thread has ended, or will never begin."""
         if self._reserved:
             self._reserved = False
             _threads.give_back()

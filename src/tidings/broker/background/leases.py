@@ -1,0 +1,105 @@
+"""Keeps a producer's lease, and ends the runs of producers whose lease has run out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from tidings.broker.background.endings import LOST
+from tidings.broker.run import LEASE_SECONDS, Lease
+from tidings.broker.storage import Storage
+from tidings.errors import PublishError, StorageError
+
+__all__ = ["Leases"]
+
+logger = logging.getLogger("tidings.broker")
+
+_RENEWAL: Final = 3.0
+"""Seconds between two renewals: two may fail before the lease runs out."""
+
+_SECOND_LOOK: Final = 0.6
+"""Seconds for which a lease must have run out: a machine that was suspended wakes with all leases run out, and its
+producers are about to renew them."""
+
+_AGAIN: Final = 0.5
+"""Seconds after which what failed is tried again."""
+
+_ENDED_AT_ONCE: Final = 200
+"""Runs of a lost producer that are ended by one write."""
+
+
+class Leases:
+    """The leases of all producers.
+
+    Args:
+        storage: where they are.
+        producer: this process.
+        on_loss: called when this producer's own lease is found to be gone: its runs may have been ended.
+    """
+
+    def __init__(self, storage: Storage, producer: str, on_loss: Callable[[], None]) -> None:
+        self._storage = storage
+        self._producer = producer
+        self._on_loss = on_loss
+        self._loop = asyncio.get_running_loop()
+        self._renewing: asyncio.Task[None] | None = None
+        self._watching = self._loop.create_task(self._watch())
+
+    def keep(self) -> None:
+        """Renew this producer's lease from now on."""
+        if self._renewing is None:
+            self._renewing = self._loop.create_task(self._renew())
+
+    def let_go(self) -> None:
+        """There is nothing to keep it for."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
+
+    async def close(self) -> None:
+        """Look after no lease any more."""
+        self.let_go()
+        self._watching.cancel()
+        await asyncio.wait([self._watching])
+
+    async def _renew(self) -> None:
+        pause = _RENEWAL
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                kept = await self._storage.renew(self._producer, LEASE_SECONDS)
+            except (PublishError, StorageError) as error:
+                logger.debug("the lease can't be renewed for now: %s", error)
+                pause = _AGAIN
+            else:
+                pause = _RENEWAL
+                if not kept:
+                    self._on_loss()
+
+    async def _watch(self) -> None:
+        suspects: dict[str, str] = {}  # producers whose lease had run out at the last look, and its mark then
+        while True:
+            pause = _AGAIN
+            try:
+                leases = await self._storage.leases()
+                for lease in leases:
+                    if lease.left <= 0 and suspects.get(lease.producer) == lease.mark:
+                        await self._end_runs(lease)
+            except (PublishError, StorageError) as error:
+                logger.debug("the leases of background streams can't be looked at for now: %s", error)
+            else:
+                suspects = {lease.producer: lease.mark for lease in leases if lease.left <= 0}
+                # What nobody holds yet is held for this long at least.
+                pause = min([LEASE_SECONDS, *(lease.left for lease in leases if lease.left > 0)])
+                pause = min(pause, _SECOND_LOOK) if suspects else pause
+            await asyncio.sleep(pause + random.uniform(0.0, 0.2))  # noqa: S311 - to spread them
+
+    async def _end_runs(self, lease: Lease) -> None:
+        ended = 0
+        while some := await self._storage.abort(lease, LOST.drafts, LOST.state, _ENDED_AT_ONCE):
+            ended += some
+        if ended:
+            logger.warning("%s is lost; %d of its background streams were ended", lease.producer, ended)
