@@ -55,6 +55,9 @@ class Feed:
         assert channel is None, "a file is read for all channels at once"
         self.skips.append(position)
 
+    def miss(self, channel: str, after: int, position: int) -> None:
+        raise AssertionError("nothing is ever missed here")
+
     def lose(self) -> None:
         raise AssertionError("the epoch of a file doesn't change while it is open")
 

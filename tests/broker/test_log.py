@@ -624,7 +624,7 @@ async def test_a_reader_that_leaves_while_others_are_woken_breaks_nothing(feedin
 async def publish(feeding: Feeding, count: int) -> None:
     for _ in range(count):
         feeding.feed()
-        await feeding.log.give_way()
+        await feeding.log.give_way(1)
 
 
 async def test_publishers_let_the_loop_turn(feeding: Feeding) -> None:

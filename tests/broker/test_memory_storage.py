@@ -48,6 +48,9 @@ class Noting:
     def skip(self, position: int, channel: str | None = None) -> None:
         raise AssertionError(f"everything is fed, and nothing of {channel} was skipped up to {position}")
 
+    def miss(self, channel: str, after: int, position: int) -> None:
+        raise AssertionError("nothing is ever missed here")
+
     def lose(self) -> None:
         raise AssertionError("nothing is lost as long as this object lives")
 

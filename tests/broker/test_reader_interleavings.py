@@ -1,7 +1,7 @@
 """Whatever happens in whatever order between a storage, the log and its readers: each event once, in order, or a reset.
 
 The storage is one whose log is elsewhere: others append to it and lose it, and what is told of it comes late, over a
-connection that is to be asked for each channel and may be lost at any moment.
+connection that is to be asked for each channel and may be lost at any moment, and something that was told with it.
 """
 
 from __future__ import annotations
@@ -71,11 +71,14 @@ class DistantStorage(Storage):
         self._read: set[str] = set()  # the channels that are read
         self._wanted: set[str] = set()  # and those that were a moment ago
         # Of the connection: what is subscribed to, of that what is not fed yet, the newest that was heard of what is
-        # fed, and what is on its way.
+        # fed, and what is on its way, each with its predecessor in the channel.
         self._subscribed: set[str] = set()
         self._fresh: list[str] = []
         self._last: dict[str, int] = {}
-        self._told: deque[tuple[str, Entry]] = deque()
+        self._told: deque[tuple[str, Entry, int]] = deque()
+        # What was dropped on its way; of each channel the newest of that, until it is noticed.
+        self.dropped: set[tuple[str, int]] = set()
+        self.unnoticed: dict[str, int] = {}
 
     # -- as a broker uses it ------------------------------------------------------------------------------------------
 
@@ -96,9 +99,9 @@ class DistantStorage(Storage):
 
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
         await asyncio.sleep(0)
-        if self.away:
+        if self.away and not self.unnoticed:
             self.away = False
-            self.cut()
+            self._cut()
             raise StorageError("away", temporary=True)
         known = self.epoch
         page = self.logs[-1].page(channels, after)
@@ -120,14 +123,16 @@ class DistantStorage(Storage):
         if epoch != self.epoch:
             self.epoch = epoch
             self.log.lose()
-            self.cut()
+            self._cut()
 
     # -- what may happen ----------------------------------------------------------------------------------------------
 
     def publish(self, channel: str) -> None:
-        entry = self.logs[-1].append(channel)
+        log = self.logs[-1]
+        before = max((entry.sequence for entry in log.entries if entry.channel == channel), default=0)
+        entry = log.append(channel)
         if channel in self._subscribed:
-            self._told.append((self.logs[-1].epoch, entry))
+            self._told.append((log.epoch, entry, before))
 
     def trim(self, channel: str, left: int) -> None:
         self.logs[-1].trim(channel, left)
@@ -148,6 +153,7 @@ class DistantStorage(Storage):
             self._wanted.discard(channel)
             self._subscribed.discard(channel)
             self._last.pop(channel, None)
+            self.unnoticed.pop(channel, None)
             if channel in self._fresh:
                 self._fresh.remove(channel)
 
@@ -163,21 +169,39 @@ class DistantStorage(Storage):
 
     def hear(self, count: int) -> None:
         """Take what was told."""
-        heard = []
         while self._told and count:
             count -= 1
-            epoch, entry = self._told.popleft()
+            epoch, entry, before = self._told.popleft()
             if epoch != self.epoch:
                 self._learn(epoch)
                 return
-            if entry.sequence > self._last.get(entry.channel, entry.sequence):
-                self._last[entry.channel] = entry.sequence
-                heard.append(entry)
-        if heard:
-            self.log.append(heard)
+            last = self._last.get(entry.channel, entry.sequence)
+            if entry.sequence <= last:
+                continue
+            self._last[entry.channel] = entry.sequence
+            if before > last:
+                if before == self.unnoticed.get(entry.channel):
+                    del self.unnoticed[entry.channel]
+                self.log.miss(entry.channel, last, before)
+            self.log.append([entry])
+
+    def drop(self, channel: str) -> None:
+        """Publish something that is lost when it is told of, while the connection goes on."""
+        self.publish(channel)
+        if channel in self._subscribed:
+            epoch, entry, _ = self._told.pop()
+            if epoch == self.epoch and entry.sequence > self._last.get(channel, entry.sequence):
+                self.dropped.add((epoch, entry.sequence))
+                self.unnoticed[channel] = entry.sequence
 
     def cut(self) -> None:
-        """The connection is lost, and what was on its way with it."""
+        """The connection is lost: not one that lost something unnoticed, of which nobody would ever know."""
+        if not self.unnoticed:
+            self._cut()
+
+    def _cut(self) -> None:
+        # What was on its way is lost with it.
+        self.unnoticed.clear()
         self._subscribed.clear()
         self._fresh.clear()
         self._last.clear()
@@ -246,6 +270,7 @@ class Subscriber:
                 assert entry.channel in self.channels
                 assert entry.sequence > position, (number, position)
                 missing = self._between(logs[epoch], position, entry.sequence - 1)
+                missing = [each for each in missing if not self._follows(each, epoch, number)]
                 assert not missing or excused, (number, missing)
                 assert not any(map(logs[epoch].shows, missing)), (number, missing)
             position = parsed[1]
@@ -256,6 +281,18 @@ class Subscriber:
             missing = self._between(newest, position, len(newest.entries))
             assert not missing or excused, missing
             assert not any(map(newest.shows, missing)), missing
+
+    def _follows(self, entry: Entry, epoch: str, number: int) -> bool:
+        """Whether an entry was lost on its way, and a reset behind what was given in its place begins before it.
+
+        Or behind it, where it is dropped.
+        """
+        log = next(each for each in self._storage.logs if each.epoch == epoch)
+        if (epoch, entry.sequence) not in self._storage.dropped:
+            return False
+        resets = [each for each in self.given[number:] if each.kind == Kind.CONTROL]
+        ids = [parse_id(each.frame.rpartition(b"id: ")[2].partition(b"\n")[0].decode()) for each in resets]
+        return any(id is not None and (id[0] != epoch or id[1] < entry.sequence or not log.shows(entry)) for id in ids)
 
     def _start(self) -> tuple[str, int, bool]:
         """The log, the position in it, and whether what was dropped may be missing without a reset."""
@@ -282,6 +319,7 @@ steps = st.one_of(
     *[st.tuples(st.just("confirm"), st.integers(1, 3))] * 2,
     st.tuples(st.sampled_from(["cut", "lose", "away", "unsubscribe"])),
     st.tuples(st.just("trim"), channels, st.integers(0, 2)),
+    st.tuples(st.just("drop"), channels),
     st.tuples(st.just("begin"), st.sets(channels, min_size=1), st.booleans(), starts),
     st.tuples(st.just("leave"), st.integers(0, 9)),
 )
@@ -311,7 +349,7 @@ async def live(history: list[tuple[tuple[Any, ...], int]]) -> None:
             requested = id_of(storage, turns // 3) if requested == "id" else requested
             subscribers.append(Subscriber(storage, read, requested, called=called))
         elif step == "leave":
-            if subscribers:
+            if subscribers and not storage.unnoticed:
                 gone.append(subscribers.pop(arguments[0] % len(subscribers)))
                 gone[-1].leave()
         elif step == "away":
@@ -329,20 +367,24 @@ async def live(history: list[tuple[tuple[Any, ...], int]]) -> None:
 
 async def at_the_end(storage: DistantStorage, subscribers: list[Subscriber]) -> None:
     """Nothing more happens: what is on its way arrives, and the connection goes on as it should."""
+    await settle(storage)
+    if not storage.unnoticed and storage.epoch == storage.logs[-1].epoch:  # else the next event says so
+        for subscriber in subscribers:
+            subscriber.check(everything=True)
+    for channel in "abc":
+        storage.publish(channel)
+    await settle(storage)
+    for subscriber in subscribers:
+        subscriber.check(everything=True)
+        await subscriber.end()
+
+
+async def settle(storage: DistantStorage) -> None:
     for _ in range(4):
         storage.subscribe(*"abc")
         storage.confirm(3)
         storage.hear(1_000)
         await turn(60)
-    for subscriber in subscribers:
-        subscriber.check(everything=True)
-    for channel in "abc":
-        storage.publish(channel)
-    storage.hear(1_000)
-    await turn(60)
-    for subscriber in subscribers:
-        subscriber.check(everything=True)
-        await subscriber.end()
 
 
 @settings(max_examples=500, deadline=None, derandomize=True)

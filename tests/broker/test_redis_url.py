@@ -22,19 +22,15 @@ def options_of(url: str) -> dict[str, Any]:
     """What redis-py is told, both for commands and for notifications."""
     server = Server(url, Keys("shop", 0), Known(), 5.0)
     ours = {"socket_timeout", "socket_connect_timeout", "retry", "protocol", "himport_registry"}
-    pools = [server._client.connection_pool, server._listening]
-    found = [
-        {name: value for name, value in pool.connection_kwargs.items() if name not in ours}
-        | ({"connection_class": pool.connection_class} if pool.connection_class in {SSLConnection, UNIX} else {})
-        for pool in pools
-    ]
-    assert found[0] == found[1]
-    for pool in pools:
-        kept = pool.connection_kwargs
-        assert (kept["socket_timeout"], kept["socket_connect_timeout"], kept["protocol"]) == (None, 5.0, 2)
-        assert kept["retry"].get_retries() == 0
+    pool = server._pool
+    kept = pool.connection_kwargs
+    assert (kept["socket_timeout"], kept["socket_connect_timeout"], kept["protocol"]) == (None, 5.0, 2)
+    assert kept["retry"].get_retries() == 0
     assert server._free._value == 4
-    return found[0]
+    found = {name: value for name, value in kept.items() if name not in ours}
+    return found | (
+        {"connection_class": pool.connection_class} if pool.connection_class in {SSLConnection, UNIX} else {}
+    )
 
 
 UNIX = UnixDomainSocketConnection

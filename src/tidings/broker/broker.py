@@ -13,6 +13,7 @@ from typing import Any, Final, Self, TypeVar
 
 from tidings.broker import metrics
 from tidings.broker.background.producer import Producer
+from tidings.broker.background.runner import PATIENCE
 from tidings.broker.draft import check_channel, check_size, draft_of
 from tidings.broker.entry import event_id
 from tidings.broker.log import Log
@@ -201,8 +202,8 @@ class Broker:
         draft = draft_of(data, event=event, raw_data=raw_data)
         check_size(draft, self._max_event_size)
         id = await opened.storage.append(channel, draft)
-        metrics.event_published()
-        await opened.log.give_way()
+        metrics.events_published(1)
+        await opened.log.give_way(1)
         return id
 
     async def finish(self, channel: str) -> None:
@@ -352,19 +353,35 @@ class Broker:
         """
         self._call_from_thread(lambda: self.finish(channel))
 
+    def start_sync(self, channel: str, source: Any, *, timeout: float | None = None) -> None:
+        """`start`, from a sync endpoint or any other thread than that of the event loop, on which an async source runs.
+
+        Raises:
+            RuntimeError: this is the event loop's own thread, which it would block: `await broker.start()`.
+        """
+        self._call_from_thread(lambda: self.start(channel, source, timeout=timeout))
+
+    def stop_sync(self, channel: str) -> bool:
+        """`stop`, from a sync endpoint or any other thread than that of the event loop.
+
+        Raises:
+            RuntimeError: this is the event loop's own thread, which it would block: `await broker.stop()`.
+        """
+        return self._call_from_thread(lambda: self.stop(channel))
+
     def _call_from_thread(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         loop = self._opened().log.loop
         if _is_running_here(loop):
-            raise RuntimeError("this would block the event loop: use `await broker.publish()` or `.finish()` here")
+            raise RuntimeError("this would block the event loop: use `await broker.publish()` and its like here")
         called = asyncio.run_coroutine_threadsafe(call(), loop)
         try:
-            # The call keeps to the timeout by itself, as long as its event loop turns.
-            return called.result(None if self._timeout is None else self._timeout + _LOOP_SECONDS)
+            # The calls keep to their timeouts by themselves, as long as the event loop turns.
+            return called.result(None if self._timeout is None else self._timeout + PATIENCE + _LOOP_SECONDS)
         except TimeoutError:
             called.cancel()
-            raise PublishError("the event loop didn't answer: the event may or may not be stored") from None
+            raise PublishError("the event loop didn't answer: it may or may not be done") from None
         except CancelledError:
-            raise PublishError("the event loop was closed: the event may or may not be stored") from None
+            raise PublishError("the event loop was closed: it may or may not be done") from None
 
     # -- subscribing --------------------------------------------------------------------------------------------------
 

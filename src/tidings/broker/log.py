@@ -22,7 +22,7 @@ from tidings.broker import metrics
 from tidings.broker.entry import NEVER, Entry, Kind, Window
 from tidings.wire.frames import Frames
 
-__all__ = ["BEHIND", "Batch", "Behind", "Log", "Sleeper", "View"]
+__all__ = ["BEHIND", "Batch", "Behind", "Log", "Miss", "Sleeper", "View"]
 
 _TAIL_ENTRIES: Final = 1_000
 """Entries that the tail of a channel holds at the most."""
@@ -105,6 +105,19 @@ class _Channel:
             view.clear_cache()  # the sequences begin anew, too
 
 
+class Miss:
+    """Something that was not fed in its place. Each knows the next: those that every reader knows of are freed."""
+
+    __slots__ = ("after", "next", "up_to")
+
+    def __init__(self, after: int, up_to: int) -> None:
+        self.after = after
+        """Up to this position the channel was fed."""
+        self.up_to = up_to
+        """Behind this position it is fed again."""
+        self.next: Miss | None = None
+
+
 class Sleeper(Protocol):
     """Who waits for what is new."""
 
@@ -115,11 +128,13 @@ class Sleeper(Protocol):
 class View:
     """Some channels, for all subscribers that read just these."""
 
-    __slots__ = ("_cache", "_cached_at", "_channels", "_log", "key", "readers", "waiting")
+    __slots__ = ("_cache", "_cached_at", "_channels", "_log", "key", "missed", "readers", "waiting")
 
     def __init__(self, log: Log, key: tuple[str, ...], channels: list[_Channel]) -> None:
         self.key = key
         self.readers = 0
+        self.missed = Miss(NEVER, NEVER)
+        """The newest; a reader that doesn't know of it has to read the storage."""
         self.waiting: dict[Sleeper, None] = {}
         self._log = log
         self._channels = channels
@@ -170,6 +185,11 @@ class View:
                 break
         return Batch(entries, position, more=position < self._cached_at)
 
+    def miss(self, after: int, up_to: int) -> None:
+        miss = Miss(after, up_to)
+        self.missed.next = miss
+        self.missed = miss
+
     def clear_cache(self) -> None:
         self._cache.clear()
         self._cached_at = NEVER
@@ -213,6 +233,14 @@ class Log:
     def skip(self, position: int, channel: str | None = None) -> None:
         """Something was not fed, of one channel or of all: let everybody look in the storage."""
         for found in self._channels.values() if channel is None else self._named(channel):
+            found.skip(position)
+            self._wake_readers(found)
+
+    def miss(self, channel: str, after: int, position: int) -> None:
+        """Something was not fed that others were fed behind: let everybody look in the storage, maybe once more."""
+        for found in self._named(channel):
+            for view in found.views:
+                view.miss(after, position)
             found.skip(position)
             self._wake_readers(found)
 
@@ -311,9 +339,13 @@ class Log:
             else:
                 self._sleepers = None
 
-    async def give_way(self) -> None:
-        """Let the event loop turn when publishers have kept it long enough for those who read."""
-        self._published += 1
+    async def give_way(self, published: int) -> None:
+        """Let the event loop turn when publishers have kept it long enough for those who read.
+
+        Args:
+            published: how many entries the caller has appended since it was here last.
+        """
+        self._published += published
         if self._published >= _PUBLISHED_A_TURN:
             self._published = 0
             await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tidings.broker import metrics
 from tidings.broker.entry import NEVER, event_id
-from tidings.broker.log import BEHIND, Batch, Behind, Log, View
+from tidings.broker.log import BEHIND, Batch, Behind, Log, Miss, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
 from tidings.errors import BrokerClosed, StorageError
@@ -42,8 +42,11 @@ class Reader:
         "_ends",
         "_key",
         "_log",
+        "_missed",
         "_pending",
         "_position",
+        "_read_from",
+        "_read_to",
         "_requested",
         "_storage",
         "_view",
@@ -63,6 +66,10 @@ class Reader:
         self._waiter: asyncio.Future[None] | None = None  # while it waits
         self._position = NEVER  # everything up to here was given or is pending
         self._pending: list[Batch] = []
+        # Between these everything was read from the storage: what wasn't fed in its place is not missing there.
+        self._read_from = NEVER
+        self._read_to = NEVER
+        self._missed = Miss(NEVER, NEVER)  # the newest of the view that this reader knows of
         # Whether the storage is to be asked where the log has nothing: it has more; or all channels were finished when
         # it was read, and maybe they still are.
         self._ask = False
@@ -82,6 +89,7 @@ class Reader:
             StorageError: the storage can't be read.
         """
         self._view = self._log.join(self._key)  # before the storage is read: what comes after that is in the log
+        self._missed = self._view.missed
         metrics.subscription_opened()
         try:
             page, reason = await self._first_page()
@@ -151,7 +159,7 @@ class Reader:
         return None
 
     def _look(self, view: View) -> Batch | Behind | None:
-        if self.epoch != self._storage.epoch:
+        if self.epoch != self._storage.epoch or self._missed is not view.missed:
             return BEHIND
         batch = view.after(self._position)
         return BEHIND if batch is None and self._ask else batch
@@ -222,11 +230,12 @@ class Reader:
 
     async def _read_storage(self) -> bool:
         """Have a page given; False: not now, but this reader will be woken for it."""
-        after, epoch = self._position, self.epoch
+        view, epoch = self._open_view, self.epoch
+        missed, after = view.missed, self._certain
         try:
             while (page := await self._storage.read(self._key, after)).epoch != epoch:
                 epoch = page.epoch  # the log that was read before is lost
-                after = self._position if epoch == self.epoch else NEVER
+                missed, after = view.missed, self._certain if epoch == self.epoch else NEVER
         except StorageError as error:
             if self._log.closed or self._view is None:
                 self._ends = True  # the broker was closed meanwhile, or the subscriber has gone: that is no error
@@ -236,10 +245,30 @@ class Reader:
             raise
         if self._view is not None:
             last_id = None if self.last is None else event_id(self.epoch, self.last)
-            lost = page.epoch != self.epoch
+            reason = was_missed(self._position, page)
+            if page.epoch != self.epoch:
+                reason = Reset.EPOCH
+            elif after < self._position:
+                reason = Reset.TRIMMED
             self.epoch = page.epoch
-            self._take(page, Reset.EPOCH if lost else was_missed(self._position, page), last_id)
+            self._missed = missed
+            if not self._read_from <= after <= self._read_to:
+                self._read_from = after
+            self._take(page, reason, last_id)
         return True
+
+    @property
+    def _certain(self) -> int:
+        """Everything up to here was given: before the position, where something was passed by that was not fed."""
+        certain = self._position
+        miss = self._missed.next
+        while miss is not None:
+            if self._read_from > miss.after:
+                certain = min(certain, miss.after)
+            elif self._read_to < miss.up_to:
+                certain = min(certain, max(miss.after, self._read_to))
+            miss = miss.next
+        return certain
 
     def _take(self, page: Page, reason: Reset | None, requested: str | None) -> None:
         """Have a page given, behind the reset that is due."""
@@ -250,7 +279,7 @@ class Reader:
             self.last = reset.sequence  # no other id is to reach the subscriber before it
         if page.entries:
             self._pending.append(Batch(page.entries, page.position))
-        self._position = page.position
+        self._position = self._read_to = page.position
         self._ends = page.finished and page.complete and not self._pending
         self._ask = not self._ends and (page.finished or not page.complete)
 

@@ -111,6 +111,12 @@ class Feed(Protocol):
     def skip(self, position: int, channel: str | None = None) -> None:
         """What was stored up to here, in one channel or in all, is not fed: who needs it has to read it."""
 
+    def miss(self, channel: str, after: int, position: int) -> None:
+        """Some of what was stored behind `after` in a channel was not fed; behind `position` everything is again.
+
+        Unlike with `skip`, others were fed meanwhile: who is behind `after` may have passed it by.
+        """
+
     def lose(self) -> None:
         """The log has another epoch now. A `skip` of each channel listened to follows."""
 

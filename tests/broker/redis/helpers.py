@@ -37,6 +37,7 @@ class Feed:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.skips: list[tuple[int, str | None]] = []
+        self.misses: list[tuple[str, int, int]] = []
         self.losses = 0
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -45,6 +46,9 @@ class Feed:
 
     def skip(self, position: int, channel: str | None = None) -> None:
         self.skips.append((position, channel))
+
+    def miss(self, channel: str, after: int, position: int) -> None:
+        self.misses.append((channel, after, position))
 
     def lose(self) -> None:
         self.losses += 1

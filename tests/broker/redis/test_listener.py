@@ -221,7 +221,9 @@ def without(text: bytes, proxy: Proxy) -> Callable[[bytes], AsyncIterator[bytes]
     return leave_out
 
 
-async def test_a_notification_that_is_lost_is_noticed_by_the_next_one(server: RedisServer, namespace: str) -> None:
+async def test_a_notification_that_is_lost_is_noticed_by_the_next_one(
+    server: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
     feed = Feed()
     async with (
         Proxy(server.port) as proxy,
@@ -236,13 +238,17 @@ async def test_a_notification_that_is_lost_is_noticed_by_the_next_one(server: Re
         await until(lambda: proxy.answer is passed)
         await other.append("other", draft("nothing is missing here"))
         await until(lambda: feed.texts("other") == ["nothing is missing here"])
-        assert len(feed.skips) == 2
+        assert not feed.misses
         await other.append("news", draft("third"))
-        await until(lambda: len(feed.skips) == 4)
-        assert feed.texts("news") == ["first"]  # the others are to be looked up
-        assert min(position for position, _ in feed.skips[2:]) >= 4
+        await until(lambda: feed.misses)
+        assert feed.misses == [("news", 1, 2)]
+        await until(lambda: feed.texts("news") == ["first", "third"])  # the other is to be looked up
         await other.append("news", draft("fourth"))
-        await until(lambda: feed.texts("news") == ["first", "fourth"])
+        await until(lambda: feed.texts("news") == ["first", "third", "fourth"])
+        assert len(feed.skips) == 2  # the connection is the same
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{proxy.url}: a notification is lost: 'news' has events behind 1 that nobody told of"
+        ]
 
 
 async def test_subscribers_get_what_nobody_was_told_of(server: RedisServer, namespace: str) -> None:
@@ -261,6 +267,62 @@ async def test_subscribers_get_what_nobody_was_told_of(server: RedisServer, name
         await until(lambda: proxy.answer is passed)
         await other.publish("news", raw_data="third")
         assert [(await anext(subscription)).data for _ in range(2)] == ["the lost one", "third"]
+
+
+async def test_who_passed_by_what_nobody_was_told_of_is_reset_and_gets_it(server: RedisServer, namespace: str) -> None:
+    async with (
+        Proxy(server.port) as proxy,
+        Broker(proxy.url, namespace=namespace) as broker,
+        Broker(server.url, namespace=namespace) as other,
+        broker.subscribe("news", "other") as subscription,
+    ):
+        event = asyncio.ensure_future(anext(subscription))
+        await until(lambda: subscribed(server, namespace) == {"news", "other"})
+        for _ in range(3):
+            first = await other.publish("news", raw_data="first")
+            assert (await event).id == first
+            proxy.answer = without(b"the lost one", proxy)
+            lost = await other.publish("news", raw_data="the lost one")
+            await until(lambda: proxy.answer is passed)
+            passed_by = await other.publish("other", raw_data="second")
+            assert (await anext(subscription)).id == passed_by
+            third = await other.publish("news", raw_data="third")
+            reset = await anext(subscription)
+            assert reset.control
+            assert reset.data == {"reason": "trimmed", "requested": passed_by, "oldest": lost}
+            assert reset.id == first
+            assert [(await anext(subscription)).id for _ in range(3)] == [lost, passed_by, third]
+            event = asyncio.ensure_future(anext(subscription))
+            await asyncio.sleep(0)
+        event.cancel()
+
+
+async def test_who_has_read_what_nobody_was_told_of_is_not_reset(server: RedisServer, namespace: str) -> None:
+    async with (
+        Proxy(server.port) as proxy,
+        Broker(proxy.url, namespace=namespace) as broker,
+        Broker(server.url, namespace=namespace) as other,
+        broker.subscribe("news", "other") as first,
+    ):
+        event = asyncio.ensure_future(anext(first))
+        await until(lambda: subscribed(server, namespace) == {"news", "other"})
+        start = await other.publish("news", raw_data="first")
+        assert (await event).id == start
+        proxy.answer = without(b"the lost one", proxy)
+        lost = await other.publish("news", raw_data="the lost one")
+        await until(lambda: proxy.answer is passed)
+        async with (
+            broker.subscribe("news", "other", last_event_id=start) as resumed,
+            broker.subscribe("news", "other", last_event_id=lost) as behind,
+        ):
+            assert (await anext(resumed)).id == lost
+            second = await other.publish("other", raw_data="second")
+            for subscription in (first, resumed, behind):
+                assert (await anext(subscription)).id == second
+            third = await other.publish("news", raw_data="third")
+            for subscription in (resumed, behind):
+                assert (await anext(subscription)).id == third
+            assert (await anext(first)).control
 
 
 async def test_a_connection_that_is_lost_is_made_again(server: RedisServer, namespace: str) -> None:

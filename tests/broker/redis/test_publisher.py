@@ -133,19 +133,127 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(
         }
 
 
-async def test_a_server_that_is_away_is_told_at_once(own_server: Callable[..., RedisServer], namespace: str) -> None:
+async def test_what_is_appended_while_the_server_is_started_again_waits_for_it(
+    own_server: Callable[..., RedisServer], namespace: str
+) -> None:
     server = own_server(appendonly="yes", appendfsync="always")
     async with opened(server.url, namespace) as storage:
         await storage.append("news", draft("before"))
-        server.kill()
-        begin = time.monotonic()
-        for _ in range(3):
-            with pytest.raises(PublishError, match=server.url):
-                await storage.append("news", draft("away"))
-        assert time.monotonic() - begin < PATIENCE / 2
-        server.start()
+        await gone(server)
+        appends = [asyncio.ensure_future(storage.append("news", draft(text))) for text in numbers(200)]
+        assert storage._open is not None
+        publisher = storage._open.publisher
+        await until(lambda: publisher._failures >= 3)
+        late = asyncio.ensure_future(storage.append("news", draft("late")))
+        await asyncio.to_thread(server.start)
+        ids = await asyncio.gather(*appends, late)
+        stored = (await everything(storage, "news"))[1:]
+        assert [text_of(entry) for entry in stored] == [*numbers(200), "late"]
+        assert [f"{storage.epoch}-{entry.sequence}" for entry in stored] == ids
+
+
+async def test_who_waits_for_a_server_that_stays_away_is_told_in_time(
+    own_server: Callable[..., RedisServer], namespace: str
+) -> None:
+    server = own_server(appendonly="yes", appendfsync="always")
+    async with opened(server.url, namespace, timeout=0.5) as storage:
+        await storage.append("news", draft("before"))
+        await gone(server)
+        for _ in range(2):
+            begin = time.monotonic()
+            outcomes = await asyncio.gather(
+                *(storage.append("news", draft(text)) for text in numbers(300)), return_exceptions=True
+            )
+            assert 0.45 < time.monotonic() - begin < 5
+            for outcome in outcomes:
+                assert isinstance(outcome, PublishError)
+                assert str(outcome).startswith(f"{server.url} didn't answer within 0.5 s (ConnectionError: ")
+                assert str(outcome).endswith("Is a server running there?); the event is not stored")
+        await asyncio.to_thread(server.start)
         await storage.append("news", draft("after"))
         assert await texts(storage) == ["before", "after"]
+
+
+async def gone(server: RedisServer) -> None:
+    """Kill it, and let the event loop hear of the ends of its connections."""
+    server.kill()
+    await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_is_away_is_not_asked_all_the_time(
+    own_server: Callable[..., RedisServer], namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_server()
+    async with opened(server.url, namespace, timeout=2) as storage:
+        await storage.append("news", draft("before"))
+        await gone(server)
+        assert storage._open is not None
+        pool = storage._open.server._pool
+        connect = pool.get_connection
+        attempts = 0
+
+        async def count() -> object:
+            nonlocal attempts
+            attempts += 1
+            return await connect()  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(pool, "get_connection", count)
+        outcomes = await asyncio.gather(
+            *(storage.append("news", draft(text)) for text in numbers(300)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, PublishError) for outcome in outcomes)
+        assert 3 <= attempts <= 20
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_away(
+    own_server: Callable[..., RedisServer], namespace: str
+) -> None:
+    server = own_server()
+    with nothing_left_behind():
+        storage = RedisStorage(server.url, KEEP_ALL, namespace=namespace, timeout=None)
+        await storage.open(Feed())
+        await storage.append("news", draft("before"))
+        await gone(server)
+        appends = [asyncio.ensure_future(storage.append("news", draft(text))) for text in numbers(300)]
+        assert storage._open is not None
+        publisher = storage._open.publisher
+        await until(lambda: publisher._failures >= 2)
+        async with asyncio.timeout(PATIENCE / 3):
+            await storage.close()
+        for outcome in await asyncio.gather(*appends, return_exceptions=True):
+            assert isinstance(outcome, PublishError)
+            assert str(outcome).endswith("; the event is not stored")
+
+
+async def test_who_may_not_come_in_is_told_at_once(own_server: Callable[..., RedisServer], namespace: str) -> None:
+    server = own_server(requirepass="secret")
+    async with opened(server.url_as(password="secret"), namespace, timeout=None) as storage:
+        await storage.append("news", draft("before"))
+        server.client.config_set("requirepass", "other")
+        server.client.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(0.01)  # the loop hears of it
+        async with asyncio.timeout(PATIENCE / 3):
+            with pytest.raises(PublishError, match=r"AuthenticationError: .*; the event is not stored"):
+                await storage.append("news", draft("late"))
+
+
+async def test_a_replica_is_read_but_takes_nothing(own_server: Callable[..., RedisServer], namespace: str) -> None:
+    server = own_server()
+    feed = Feed()
+    async with opened(server.url, namespace, feed=feed) as storage:
+        storage.listen("news")
+        await until(lambda: feed.skips)
+        await storage.append("news", draft("before"))
+        server.client.replicaof("127.0.0.1", server.port + 1)  # where nobody is
+        for _ in range(3):
+            with pytest.raises(
+                PublishError, match=r"can't write against a read only replica.*; the event is not stored"
+            ):
+                await storage.append("news", draft("refused"))
+        assert await texts(storage) == ["before"]
+        server.client.replicaof("NO", "ONE")
+        await storage.append("news", draft("after"))
+        await until(lambda: feed.texts() == ["before", "after"])
 
 
 async def test_a_cancelled_append_may_be_stored_but_disturbs_no_other(server: RedisServer, namespace: str) -> None:

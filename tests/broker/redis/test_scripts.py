@@ -493,16 +493,51 @@ def test_the_epoch_stays_while_the_sequence_does_not_run_backwards(log: Log, kno
 
 def test_a_sequence_that_runs_backwards_begins_an_epoch(log: Log) -> None:
     log.fill(3)
-    assert log.page("news", known=("first", 4), new_epoch="second")[:2] == ("second", 3)
-    assert log.append(known=("first", 4), new_epoch="third") == ("second", 4)
-    assert log.append(known=("second", 5), new_epoch="third") == ("third", 5)
-    assert log.page(known=("third", 5), new_epoch="fourth")[0] == "third"
+    epoch, newest, *_ = log.page("news", known=("first", 4), new_epoch="second")
+    assert epoch == "second"
+    assert newest > 1_000_000_000  # of what is left in the channels, nothing is given an id that another event gets
+    assert log.append(known=("first", 4), new_epoch="third") == ("second", newest + 1)
+    epoch, sequence = log.append(known=("second", newest + 2), new_epoch="third")
+    assert epoch == "third"
+    assert sequence > newest + 1
+    assert log.page(known=("third", sequence), new_epoch="fourth")[:2] == ("third", sequence)
+    assert log.shown("news") == [[1, 2, 3, newest + 1, sequence]]
 
 
 def test_a_log_that_is_gone_begins_an_epoch(log: Log) -> None:
     log.fill(3)
-    log.client.delete(log.keys.log, log.keys.state("news"), log.keys.stream("news"))
+    log.client.delete(*log.client.keys(f"{log.keys.log.removesuffix('log')}*"))
     assert log.append(known=("first", 3), new_epoch="second") == ("second", 1)
+
+
+@pytest.mark.parametrize("known", [("first", 5), ("", 0)])
+def test_a_log_whose_own_key_is_gone_goes_on_behind_what_its_channels_hold(log: Log, known: tuple[str, int]) -> None:
+    log.fill(3)
+    log.fill(2, "other")
+    log.client.delete(log.keys.log)
+    epoch, sequence = log.append(known=known, new_epoch="second")
+    assert epoch == "second"
+    assert sequence > 1_000_000_000
+    assert log.append("other", known=("first", 5)) == ("second", sequence + 1)
+    assert log.shown("news", "other") == [[1, 2, 3, sequence], [4, 5, sequence + 1]]
+
+
+@pytest.mark.parametrize("history", [-1, 0])
+@pytest.mark.parametrize("lost", ["newest", "the log and the names"])
+def test_a_sequence_that_was_set_back_is_found_by_what_a_channel_holds(log: Log, lost: str, history: int) -> None:
+    log.set(newest=2**52)  # far ahead of any clock
+    (newest,) = log.fill(1, history=history)
+    if lost == "newest":
+        log.client.hdel(log.keys.log, "newest")
+    else:
+        log.client.delete(log.keys.log, log.keys.names)
+    before = log.append("other")[1]
+    assert before <= 2
+    epoch, sequences, failures = log.append_all(
+        *[("news", Kind.RAW, b"data: x\n", b"\n")] * 2, ("other", Kind.RAW, b"data: x\n", b"\n"), history=history
+    )
+    assert (sequences, failures) == ([newest + 2, newest + 3, newest + 4], [])
+    assert log.page(known=(epoch, newest + 4))[:2] == (epoch, newest + 4)
 
 
 # -- page -------------------------------------------------------------------------------------------------------------
@@ -668,5 +703,7 @@ def test_a_server_that_was_started_again_gives_no_id_twice(
     _, sequence = log.append()
     assert sequence > 1_000_000_000
     begin(("first", sequence + 5), "second")
-    assert log.append() == ("second", sequence + 1)
-    assert log.shown("news") == [[1, 2, sequence, sequence + 1]]
+    epoch, last = log.append()
+    assert epoch == "second"
+    assert last > sequence
+    assert log.shown("news") == [[1, 2, sequence, last]]

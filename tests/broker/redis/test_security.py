@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import shlex
 import subprocess
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -120,6 +121,17 @@ async def test_a_user_with_the_documented_rights_can_do_everything(
     assert "tidings.broker" not in told()  # neither a warning nor a failed sweep
     assert refused(server) == set()
     assert_no_password(told())
+
+
+def test_the_rights_are_those_of_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "several-machines.md").read_text(encoding="utf-8")
+    begin = page.index("redis-cli ACL SETUSER board on ")
+    words = shlex.split(page[begin : page.index("```", begin)].replace("\\\n", " "))
+    assert words[:6] == ["redis-cli", "ACL", "SETUSER", "board", "on", ">crabapple"]
+    resets = {"resetkeys", "resetchannels", "-@all"}
+    assert set(words[6:]) & resets == resets
+    rights = [word for word in words[6:] if word not in resets]
+    assert sorted(rights) == sorted(RIGHTS)
 
 
 @pytest.mark.parametrize("missing", RIGHTS)

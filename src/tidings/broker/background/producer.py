@@ -59,13 +59,14 @@ class Producer:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._broker = broker
         self._storage = broker.storage
-        self._place = Place(self._storage, self.name, max_event_size, expose_errors)
+        self._place = Place(broker, self.name, max_event_size, expose_errors)
         self._most = most
         self._runners: dict[str, Runner] = {}
-        self._starting = 0
+        self._starting: set[asyncio.Future[None]] = set()  # done when the start has ended
         self._leases = Leases(self._storage, self.name, self._doubt)
         self._listening: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._undoing: set[asyncio.Task[None]] = set()
         self._closing = False
         self._closed = False
 
@@ -77,7 +78,8 @@ class Producer:
         Raises:
             BackgroundLimit, BrokerClosed, ChannelBusy, PublishError, StorageError: it isn't run, and is closed.
         """
-        self._starting += 1
+        starting: asyncio.Future[None] = self._broker.log.loop.create_future()
+        self._starting.add(starting)
         try:
             self._check_open()
             self._check_count()
@@ -88,7 +90,8 @@ class Producer:
             await close_content(content)
             raise
         finally:
-            self._starting -= 1
+            self._starting.remove(starting)
+            starting.set_result(None)
         self._runners[id] = Runner(self._place, channel, id, source, timeout, self._ended)
         self._leases.keep()
 
@@ -97,7 +100,7 @@ class Producer:
             raise BrokerClosed("the broker is being closed: it starts nothing more")
 
     def _check_count(self) -> None:
-        if self._most is not None and len(self._runners) + self._starting > self._most:
+        if self._most is not None and len(self._runners) + len(self._starting) > self._most:
             raise BackgroundLimit(
                 f"max_background={self._most} background streams run in this process already: try again when one of "
                 "them has ended, or raise the limit"
@@ -111,7 +114,7 @@ class Producer:
             begun = await asyncio.shield(begin)
             self._check_open()
         except BaseException:
-            self._spawn(self._undo(begin, channel, id))
+            self._spawn(self._undo(begin, channel, id), self._undoing)
             raise
         if not begun:
             raise ChannelBusy(f"a background stream is running in {channel!r} already")
@@ -120,12 +123,10 @@ class Producer:
     async def _undo(self, begin: asyncio.Future[bool], channel: str, id: str) -> None:
         """End a run that may be recorded, and has no runner."""
         await asyncio.wait([begin])
-        while True:
+        while not self._closed:
             try:
                 await self._storage.extend(channel, id, None, SHUTDOWN.drafts, SHUTDOWN.state)
             except PublishError:
-                if self._closed:
-                    return
                 await asyncio.sleep(_AGAIN)
             else:
                 return
@@ -139,10 +140,10 @@ class Producer:
         for runner in self._runners.values():
             runner.doubt()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     # -- stopping -----------------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Producer:
         """
         if self._listening is None:
             self._listening = self._broker.log.loop.create_future()
-            self._spawn(self._read_mailbox(self._listening))
+            self._spawn(self._read_mailbox(self._listening), self._tasks)
         await asyncio.shield(self._listening)
 
     async def _read_mailbox(self, listening: asyncio.Future[None]) -> None:
@@ -233,13 +234,15 @@ class Producer:
             self._closed = True
             if self._listening is not None and not self._listening.done():
                 self._listening.set_exception(BrokerClosed("the broker was closed"))
-            for task in self._tasks:
+            for task in self._tasks | self._undoing:
                 task.cancel()
             await self._leases.close()
 
     async def _wait_for_all(self, timeout: float | None) -> None:
-        if self._runners:
-            await asyncio.wait([runner.ended for runner in self._runners.values()], timeout=timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while left := [*self._starting, *self._undoing, *(runner.ended for runner in self._runners.values())]:
+                    await asyncio.wait(left)
 
 
 def _mailbox_of(producer: str) -> str:

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tidings.broker import metrics
 from tidings.broker.background.endings import FINISHED, SHUTDOWN, TIMED_OUT, Ending
 from tidings.broker.draft import check_size, draft_of
 from tidings.broker.entry import Draft
+from tidings.broker.reader import OpenBroker
 from tidings.broker.run import LEASE_SECONDS, State
-from tidings.broker.storage import Storage
 from tidings.errors import PublishError, StorageError
 
 __all__ = ["PATIENCE", "Place", "Runner"]
@@ -38,7 +39,7 @@ _LONGEST_DELAY: Final = 1.0
 class Place:
     """Where the runs of a process are recorded, and on which terms."""
 
-    storage: Storage
+    broker: OpenBroker
     producer: str
     max_event_size: int | None
     expose_errors: bool
@@ -73,6 +74,7 @@ class Runner:
         "_on_end",
         "_place",
         "_pulling",
+        "_pulls",
         "_room",
         "_size",
         "_source",
@@ -99,7 +101,7 @@ class Runner:
         self._place = place
         self._source = source
         self._on_end = on_end
-        self._epoch = place.storage.epoch
+        self._epoch = place.broker.storage.epoch
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._drafts: list[Draft] = []  # given, not written yet
@@ -108,12 +110,14 @@ class Runner:
         self._stored = 0  # events of this run in the storage
         self._doubted = False  # whether the run is still running is to be asked
         self._failing = False
-        self._why: Ending | None = None  # the source was told to end
+        self._pulls = False  # the source may have begun
+        self._why: Ending | None = None  # it was told to end
         self._ending: Ending | None = None  # it has ended, or is waited for no longer
         self._timer = None if timeout is None else self._loop.call_later(timeout, self.stop, TIMED_OUT)
         self._writing: asyncio.Task[None] | None = None
         self._pulling = self._loop.create_task(self._pull())
         self._pulling.add_done_callback(self._pulled)
+        metrics.run_began()
 
     def stop(self, why: Ending, patience: float = PATIENCE) -> None:
         """Have the source end: `CancelledError` at its `await`, or closed at its `yield`.
@@ -123,8 +127,7 @@ class Runner:
             patience: seconds after which it does, though the source has not.
         """
         if self._why is None and self._ending is None:
-            self._why = why
-            self._pulling.cancel()
+            self._cancel(why)
             self._set_timer(self._loop.call_later(patience, self._conclude, why))
 
     def doubt(self) -> None:
@@ -134,10 +137,15 @@ class Runner:
 
     def drop(self) -> None:
         """Write nothing more: the broker is closed, and the storage can't be reached."""
-        self._pulling.cancel()
         if self._writing is not None:
             self._writing.cancel()
         self._end()
+
+    def _cancel(self, why: Ending) -> None:
+        if self._why is None:
+            self._why = why
+            if self._pulls:
+                self._pulling.cancel()  # a task that is cancelled before its first step doesn't take it
 
     # -- the source ---------------------------------------------------------------------------------------------------
 
@@ -145,14 +153,11 @@ class Runner:
         """Take what the source gives, until it ends; then close it."""
         try:
             try:
-                async for item in self._source:
-                    self._give(item)
-                    if len(self._drafts) >= _MOST or self._size >= _MOST_BYTES:
-                        await self._wait_for_room()
-                    if self._why is not None:
-                        break  # it was cancelled, and goes on all the same
+                if self._why is None:
+                    self._pulls = True
+                    await self._take_items()
             finally:
-                await close(self._source)
+                await _close(self._source)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if self._why is None and task is not None and task.cancelling():
@@ -162,13 +167,18 @@ class Runner:
             return self._why or self._failed(error)
         return self._why or FINISHED
 
-    def _give(self, item: Any) -> None:
-        if self._ending is None:
+    async def _take_items(self) -> None:
+        most = self._place.max_event_size
+        async for item in self._source:
+            if self._why is not None:
+                return  # it was cancelled, and goes on all the same
             draft = draft_of(item, event=None, raw_data=None)
-            check_size(draft, self._place.max_event_size)
+            check_size(draft, most)
             self._drafts.append(draft)
             self._size += len(draft.head)
             self._write_soon()
+            if len(self._drafts) >= _MOST or self._size >= _MOST_BYTES:
+                await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
         if self._drafts:
@@ -177,7 +187,7 @@ class Runner:
 
     def _failed(self, error: BaseException) -> Ending:
         logger.error("the background stream in %r failed", self.channel, exc_info=error)
-        return Ending.failed(f"{error}" if self._place.expose_errors else "internal error")
+        return Ending.failed(_text_of(error) if self._place.expose_errors else "internal error")
 
     def _pulled(self, task: asyncio.Task[Ending]) -> None:
         self._conclude(SHUTDOWN if task.cancelled() or task.exception() is not None else task.result())
@@ -205,45 +215,50 @@ class Runner:
             drafts, self._drafts, self._size, self._doubted = self._drafts, [], 0, False
             if self._room is not None and not self._room.done():
                 self._room.set_result(None)
-            if self._ending is None:
-                running = await self._store(drafts, None)
+            ending = self._ending
+            if ending is None:
+                stored = await self._store(drafts, None)
             else:
-                await self._store([*drafts, *self._ending.drafts], self._ending.state)
-                running = False
-            self._stored += len(drafts)
+                stored = await self._store([*drafts, *ending.drafts], ending.state)
+            running = stored and ending is None
+            if stored:
+                self._stored += len(drafts)
+                metrics.events_published(len(drafts))
+                await self._place.broker.log.give_way(len(drafts))
         self._writing = None
         if not running:
             self._end()
 
     async def _store(self, drafts: list[Draft], end: State | None) -> bool:
         """Write these; False if somebody else has ended the run."""
-        storage = self._place.storage
+        storage = self._place.broker.storage
         delay = _FIRST_DELAY
         while True:
             try:
-                while not await storage.extend(self.channel, self.id, self._stored, drafts, end):
-                    if not await self._begin_again():
-                        logger.warning("the background stream in %r was ended by another process", self.channel)
-                        return False
+                running = self._epoch == storage.epoch or await self._begin_again()
+                if running and await storage.extend(self.channel, self.id, self._stored, drafts, end):
+                    self._failing = False
+                    return True
+                if not running or self._epoch == storage.epoch:
+                    logger.warning("the background stream in %r was ended by another process", self.channel)
+                    return False
+                continue  # the log was lost just now
             except (PublishError, StorageError) as error:
                 if not self._failing:
                     self._failing = True
                     logger.warning("the background stream in %r can't write for now: %s", self.channel, error)
-            else:
-                self._failing = False
-                return True
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - to spread them
             delay = min(2 * delay, _LONGEST_DELAY)
 
     async def _begin_again(self) -> bool:
-        """After the log was lost: there is another one, which knows nothing of the run."""
-        storage = self._place.storage
-        if self._epoch == storage.epoch:
-            return False
+        """The log was lost: record the run in the one that there is now; False if another one has begun there."""
+        storage = self._place.broker.storage
         epoch = storage.epoch
-        begun = await storage.begin(self.channel, self.id, self._place.producer, LEASE_SECONDS)
-        self._epoch, self._stored = epoch, 0
-        return begun
+        if not await storage.begin(self.channel, self.id, self._place.producer, LEASE_SECONDS):
+            return False
+        run = await storage.run_of(self.channel)  # it may be a part of the old log, which knows of some events
+        self._epoch, self._stored = epoch, 0 if run is None else run.events
+        return True
 
     def _end(self) -> None:
         """Nothing is written any more."""
@@ -251,13 +266,22 @@ class Runner:
             return
         if self._ending is None:
             self._ending = SHUTDOWN
-            self._pulling.cancel()
+            self._cancel(SHUTDOWN)
         self._set_timer(None)
+        metrics.run_ended(self._ending.state)
         self.ended.set_result(None)
         self._on_end(self)
 
 
-async def close(source: AsyncIterator[Any]) -> None:
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - it is somebody else's
+        text = type(error).__name__
+    return text.encode(errors="replace").decode()  # halves of surrogate pairs can't be sent
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
     """Close a source where it stands."""
     aclose = getattr(source, "aclose", None)
     if aclose is not None:

@@ -1,8 +1,8 @@
 -- Append entries to channels, trim these, tell who listens.
 -- KEYS: the log, the channels by age, the channels by name, then a state and a stream for each channel
 -- ARGV: how many events to keep (-1: all), their age in ms (-1: any), the epoch and the newest sequence that the caller knows, an
---       epoch in case that a new one is due; the number of the database, as notifications don't know of databases; the channels; for each entry which of the channels it is for, its kind, head and
---       tail of its frame
+--       epoch in case that a new one is due; the number of the database, as notifications don't know of databases; the channels;
+--       for each entry which of the channels it is for, its kind, head and tail of its frame
 -- Returns the epoch, the sequences of the entries (for a finish that changed nothing, that of the entry before; 0: it failed),
 -- and why those failed that did, in order.
 local log, ages, names = KEYS[1], KEYS[2], KEYS[3]
@@ -39,6 +39,10 @@ for i = 1, (#KEYS - 3) / 2 do
   }
 end
 
+local function add(channel, sequence, kind, head, tail)
+  return failure_of(redis.pcall('XADD', channel.stream, sequence .. '-' .. time, 'k', kind, 'h', head, 't', tail))
+end
+
 -- One that fails, because something else is stored under its key, fails alone; and so does the first where memory is full, but
 -- then all do.
 local function append(channel, kind, head, tail)
@@ -53,7 +57,12 @@ local function append(channel, kind, head, tail)
   if kind == FINISH then
     failure = failure_of(redis.pcall('HSET', channel.state, 'last', sequence))
   else
-    failure = failure_of(redis.pcall('XADD', channel.stream, sequence .. '-' .. time, 'k', kind, 'h', head, 't', tail))
+    failure = add(channel, sequence, kind, head, tail)
+    if failure and string.find(failure, 'equal or smaller', 1, true) then  -- the log was set back, its channels were not
+      newest = leap(math.max(newest, tonumber(channel.last or 0)))
+      sequence = integer(newest + 1)
+      failure = add(channel, sequence, kind, head, tail)
+    end
   end
   if failure then
     return nil, failure .. NOT_STORED

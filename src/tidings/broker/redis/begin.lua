@@ -10,6 +10,6 @@ local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('HGET', log, 'run') ~= run then
   redis.call('HSET', log, 'run', run)
   if newest > 0 then
-    redis.call('HSET', log, 'newest', integer(math.max(newest + 1, clock() * 1000)))
+    redis.call('HSET', log, 'newest', integer(leap(newest)))
   end
 end

@@ -19,16 +19,25 @@ local function clock()
   return math.floor(time[1] * 1000 + time[2] / 1000)
 end
 
+-- A sequence beyond all that were ever given out, whatever is left of the log.
+local function leap(newest)
+  return math.max(newest + 1, clock() * 1000)
+end
+
 -- The epoch, the newest sequence and more of the log.
 -- Without an epoch everything was lost. With a newest sequence below the one that the caller was given a part of it was: the
 -- server was restored from a copy, or a replica that was behind took over. Then it is another log from now on, so that no id
--- stands for two events.
+-- stands for two events; nor does one of those that are left in its channels, whose sequences stay.
 local function open_log(log, known_epoch, known_newest, new_epoch)
   local row = redis.call('HMGET', log, 'epoch', 'newest', 'at', 'forgotten')
   local epoch, newest = row[1], tonumber(row[2] or 0)
   if not epoch or (epoch == known_epoch and newest < tonumber(known_newest)) then
     epoch = new_epoch
     redis.call('HSET', log, 'epoch', epoch)
+    if #redis.call('ZRANGEBYLEX', string.gsub(log, 'log$', 'names'), '-', '+', 'LIMIT', 0, 1) > 0 then
+      newest = leap(newest)
+      redis.call('HSET', log, 'newest', integer(newest))
+    end
   end
   return epoch, newest, tonumber(row[3] or 0), row[4] or '0'
 end

@@ -39,16 +39,16 @@ _LONGEST_DELAY: Final = 5.0
 """Seconds between two attempts to connect: they double, and vary by chance."""
 
 
-class _GapError(Exception):
-    """A notification is missing, or everything is to be asked for anew."""
+class _BeginAnewError(Exception):
+    """Everything is to be asked for anew."""
 
 
 class Listener:
     """Feeds what is appended to some channels.
 
     The server tells of entries in the order in which they were appended, over one connection. Each names its
-    predecessor in the channel; if that is unknown here, or the connection is lost, another connection is made, and
-    everybody is told to look in the log.
+    predecessor in the channel. If that is unknown here, who reads the channel is told to look in the log; if the
+    connection is lost, another one is made, and everybody is.
 
     Args:
         newest: asks the server for the newest sequence.
@@ -173,7 +173,7 @@ class Listener:
     async def _wait_for_epoch(self) -> None:
         self._anew.clear()
         await self._anew.wait()
-        raise _GapError("the log has another epoch")
+        raise _BeginAnewError("the log has another epoch")
 
     async def _keep_alive(self, connection: Connection) -> None:
         while True:
@@ -214,7 +214,13 @@ class Listener:
         if not self._known.learn(epoch.decode(), newest, self._since) or last is None or newest <= last:
             return
         if int(before) > last:
-            raise _GapError(f"{channel!r} has an entry before {newest} that nobody told of")
+            logger.warning(
+                "%s: a notification is lost: %r has events behind %d that nobody told of",
+                self._server.name,
+                channel,
+                last,
+            )
+            self._feed.miss(channel, last, int(before))
         self._last[channel] = newest
         cut = int(head)
         draft = Draft(int(kind), frame[:cut], frame[cut:])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
@@ -11,8 +13,7 @@ from redis.exceptions import NoScriptError
 from tidings.broker.entry import Draft, event_id
 from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
-from tidings.broker.redis.server import Script, Server
-from tidings.broker.storage import Retention
+from tidings.broker.redis.server import Script, Server, is_away, is_loading
 from tidings.errors import PublishError
 
 __all__ = ["Publisher"]
@@ -22,6 +23,10 @@ _MOST: Final = 128
 
 _MOST_BYTES: Final = 1 << 20
 """Bytes that are enough for one write."""
+
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 0.5
+"""Seconds between two attempts to reach a server that is away: they double, and vary by chance."""
 
 
 class _Order:
@@ -39,28 +44,30 @@ class _Order:
 class Publisher:
     """Appends entries, in the order in which it was asked to.
 
+    While the server is away, they wait for it. What may have been sent is not sent again.
+
     Args:
+        kept: how many events of a channel, and their age in milliseconds; -1: any.
         timeout: seconds after which an entry is given up, None: never.
     """
 
-    def __init__(self, server: Server, keys: Keys, known: Known, retention: Retention, timeout: float | None) -> None:
+    def __init__(self, server: Server, keys: Keys, known: Known, kept: tuple[int, int], timeout: float | None) -> None:
         self._server = server
         self._keys = keys
         self._known = known
-        self._kept = (
-            -1 if retention.history is None else retention.history,
-            -1 if retention.max_age is None else int(retention.max_age * 1000),
-        )
+        self._kept = kept
         self._timeout = timeout
         self._script = Script("append")
         self._loop = asyncio.get_running_loop()
         self._orders: deque[_Order] = deque()
         self._worker: asyncio.Task[None] | None = None  # while there is something to send
-        self._closed = False
+        self._failures = 0  # in a row, to reach the server
+        self._trouble = ""  # what the last one was
+        self._closed = asyncio.Event()
 
     async def append(self, channel: str, draft: Draft) -> str:
         """Append an entry, return its id once it is stored."""
-        if self._closed:
+        if self._closed.is_set():
             raise PublishError(f"{self._server.name} is not open; the event is not stored")
         order = _Order(channel, draft, self._loop.create_future())
         self._orders.append(order)
@@ -70,12 +77,14 @@ class Publisher:
             async with asyncio.timeout(self._timeout):
                 return await order.id
         except TimeoutError:
-            known = "the event may or may not be stored" if order.sent else "the event is not stored"
-            raise PublishError(f"{self._server.name} didn't answer within {self._timeout} s; {known}") from None
+            known = "may or may not be" if order.sent else "is not"
+            trouble = f" ({self._trouble})" if self._trouble else ""
+            reason = f"{self._server.name} didn't answer within {self._timeout} s{trouble}"
+            raise PublishError(f"{reason}; the event {known} stored") from None
 
     async def close(self) -> None:
         """Send what is left, as far as it goes."""
-        self._closed = True
+        self._closed.set()
         try:
             if self._worker is not None:
                 await asyncio.wait([self._worker], timeout=self._timeout)
@@ -112,16 +121,34 @@ class Publisher:
                 epoch, sequences, *failures = await self._execute(batch)
         except NoScriptError:  # the server was started again: nothing was done
             self._script.sha = ""
-            self._orders.extendleft(reversed(batch))
+            self._put_back(batch)
         except BaseException as error:  # whatever it is, nobody is to wait for ever
-            closed = isinstance(error, asyncio.CancelledError)
+            sent = batch[0].sent and not is_loading(error)
+            if is_away(error) and not sent and not self._closed.is_set():
+                self._put_back(batch)
+                await self._wait(error)
+                return
+            reason = "closed" if isinstance(error, asyncio.CancelledError) else self._server.describe(error)
             for order in batch:
-                known = "may or may not be" if order.sent else "is not"
-                self._fail(order, f"{'closed' if closed else self._server.describe(error)}; the event {known} stored")
+                self._fail(order, f"{reason}; the event {'may or may not be' if sent else 'is not'} stored")
             if not isinstance(error, Exception):
                 raise
         else:
+            self._failures, self._trouble = 0, ""
             self._acknowledge(batch, since, epoch.decode(), [int(sequence) for sequence in sequences.split()], failures)
+
+    def _put_back(self, batch: list[_Order]) -> None:
+        for order in batch:
+            order.sent = False
+        self._orders.extendleft(reversed(batch))
+
+    async def _wait(self, error: BaseException) -> None:
+        """Until the next attempt to reach a server that is away, or until this is closed."""
+        self._trouble = self._server.describe(error)
+        delay = min(_FIRST_DELAY * 2**self._failures, _LONGEST_DELAY) * random.uniform(0.5, 1.5)  # noqa: S311
+        self._failures = min(self._failures + 1, 10)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), delay)
 
     async def _execute(self, batch: list[_Order]) -> Any:
         # Bytes all of them, which redis-py takes as they are: there are many.
@@ -135,7 +162,11 @@ class Publisher:
                 place = places[channel] = b"%d" % (len(places) + 1)
                 keys += (self._keys.state(channel), self._keys.stream(channel))
             entries += (place, b"%d" % draft.kind, draft.head, draft.tail)
-            order.sent = True
+
+        def sending() -> None:
+            for order in batch:
+                order.sent = True
+
         return await self._server.call(
             "EVALSHA",
             self._script.sha,
@@ -146,6 +177,7 @@ class Publisher:
             self._keys.database,
             *places,
             *entries,
+            sending=sending,
         )
 
     def _acknowledge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
@@ -14,12 +14,14 @@ from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
 
 try:
-    from redis.asyncio import ConnectionPool, Redis
+    from redis.asyncio import ConnectionPool
     from redis.asyncio.connection import AbstractConnection as Connection
     from redis.asyncio.connection import parse_url
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import (
+        AuthenticationError,
+        BusyLoadingError,
         NoScriptError,
         OutOfMemoryError,
         ReadOnlyError,
@@ -27,10 +29,12 @@ try:
         ResponseError,
         TryAgainError,
     )
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
 except ImportError as error:
     raise ImportError("a broker on Redis needs redis-py: pip install 'tidings[redis]'") from error
 
-__all__ = ["ERRORS", "Script", "Server", "database_of", "may_pass"]
+__all__ = ["ERRORS", "Script", "Server", "database_of", "is_away", "is_loading", "may_pass"]
 
 _CONNECTIONS: Final = 4
 """For commands; who wants one when all are in use waits."""
@@ -73,15 +77,26 @@ class Server:
             "protocol": 2,
         }
         self._pool = ConnectionPool.from_url(url, **options)
-        self._client = Redis(connection_pool=self._pool)
         # Not redis-py's pool that waits: it may forget who waits when another one is cancelled.
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._password: str | None = self._pool.connection_kwargs.get("password")
 
-    async def call(self, command: str, *arguments: Any) -> Any:
-        """Have the server do something, once."""
+    async def call(self, command: str, *arguments: Any, sending: Callable[[], None] = lambda: None) -> Any:
+        """Have the server do something, once.
+
+        Args:
+            command: its name.
+            arguments: of the command.
+            sending: called when there is a connection, before anything is sent.
+        """
         async with self._free:
-            return await self._client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+            connection: Connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                sending()
+                await connection.send_command(command, *arguments)
+                return await connection.read_response()
+            finally:  # which has been closed, if this was cut short
+                await self._pool.release(connection)
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script."""
@@ -133,6 +148,17 @@ class Server:
 def may_pass(error: BaseException) -> bool:
     """Whether it may pass by itself: the server is away, starts, or is about to be replaced."""
     return not isinstance(error, ResponseError) or isinstance(error, OutOfMemoryError | ReadOnlyError | TryAgainError)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the server can't be reached, or is not ready yet: that passes when it is started again."""
+    refused = isinstance(error, AuthenticationError)
+    return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError) and not refused
+
+
+def is_loading(error: BaseException) -> bool:
+    """Whether the server said that it has just been started: then it has done nothing."""
+    return isinstance(error, BusyLoadingError)
 
 
 def database_of(url: str) -> int:

@@ -46,6 +46,7 @@ class RedisStorage(Storage):
             raise ValueError(f"'namespace' must not hold braces, which mean something in keys of Redis: {namespace!r}")
         self._keys = Keys(namespace, database_of(url))
         self._timeout = timeout
+        # What the scripts are told of the retention: events, and their age in milliseconds; -1: any.
         self._shown = (
             -1 if retention.history is None else retention.history,
             -1 if retention.max_age is None else int(retention.max_age * 1000),
@@ -61,7 +62,7 @@ class RedisStorage(Storage):
         opened = _Open(
             server,
             known,
-            Publisher(server, self._keys, known, self._retention, self._timeout),
+            Publisher(server, self._keys, known, self._shown, self._timeout),
             Listener(server, self._keys, known, feed, self._newest),
             Keeper(server, self._keys, self._retention.forget_after),
         )
