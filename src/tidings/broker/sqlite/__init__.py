@@ -2,7 +2,8 @@
 
 Three threads, each with a connection: the writer appends, many entries in one transaction; the reader reads pages, and
 feeds what any process has appended; the keeper drops what is too old and keeps the write-ahead log short. `appending`,
-`pages` and `trimming` say what is done with a connection, `database` how the file is opened and what its errors mean.
+`runs`, `pages`, `listing` and `trimming` say what is done with a connection, `database` how the file is opened and what
+its errors mean.
 """
 
 from tidings.broker.sqlite.storage import SQLiteStorage

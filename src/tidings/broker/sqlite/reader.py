@@ -85,7 +85,7 @@ class Reader(Worker[_Query | _Signal]):
         Raises:
             StorageError: the file can't be read.
         """
-        return await self._ask(lambda connection: read_page(connection, channels, after, self._retention))
+        return await self.ask(lambda connection: read_page(connection, channels, after, self._retention))
 
     async def channels(self, epoch: str, after: str, most: int) -> Sequence[ChannelInfo]:
         """The next channels behind this name, some of them at a time.
@@ -94,9 +94,14 @@ class Reader(Worker[_Query | _Signal]):
             StorageError: the file can't be read.
         """
         some = min(most, _LISTED_AT_ONCE)
-        return await self._ask(lambda connection: list_channels(connection, epoch, after, some, self._retention))
+        return await self.ask(lambda connection: list_channels(connection, epoch, after, some, self._retention))
 
-    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What this returns, called in the thread.
+
+        Raises:
+            StorageError: the file can't be read.
+        """
         self._check_open()
         future: asyncio.Future[T] = self._loop.create_future()
         self._inbox.put(_Query(query, future))

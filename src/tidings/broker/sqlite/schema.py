@@ -59,5 +59,23 @@ _SECOND: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_FIRST, _SECOND)
+_THIRD: Final = (
+    # The last run of each channel, by its name: a run that has given nothing yet may have no channel. `at` is when it
+    # came to be in its state, `events` how many it has stored.
+    """
+    CREATE TABLE runs (
+        channel TEXT PRIMARY KEY,
+        id TEXT NOT NULL,
+        producer TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at REAL NOT NULL,
+        events INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX running_by_producer ON runs (producer) WHERE state = 'running'",
+    # `until` is when the lease runs out, `mark` is drawn anew whenever it is renewed.
+    "CREATE TABLE producers (name TEXT PRIMARY KEY, until REAL NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
 """The statements that lead from each version to the next; the version is how many have run."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, TypeVarTuple
 
 from tidings.broker.entry import FINISH, Draft, event_id
+from tidings.broker.run import Lease, Run, State
+from tidings.broker.sqlite.appending import Changes
 from tidings.broker.sqlite.database import Database
 from tidings.broker.sqlite.keeper import Keeper
 from tidings.broker.sqlite.reader import Reader
+from tidings.broker.sqlite.runs import abort_runs, begin_run, extend_run, find_run, list_leases, renew_lease
 from tidings.broker.sqlite.worker import Worker
 from tidings.broker.sqlite.writer import Writer
 from tidings.broker.storage import ChannelInfo, Feed, Page, Retention, Storage
 from tidings.errors import PublishError, StorageError
 
 __all__ = ["SQLiteStorage"]
+
+T = TypeVar("T")
+_Arguments = TypeVarTuple("_Arguments")
 
 logger = logging.getLogger("tidings.broker")
 
@@ -70,9 +76,9 @@ class SQLiteStorage(Storage):
             await self._stop(workers)
 
     async def append(self, channel: str, draft: Draft) -> str:
-        if self._open is None:
-            raise PublishError(f"{self._database.path} is not open; the event is not stored")
-        return event_id(self.epoch, await self._open.writer.append(channel, draft))
+        size = len(draft.head) + len(draft.tail)
+        sequence = await self._do(Changes.append, (channel, draft), "event", 1, size)
+        return event_id(self.epoch, sequence)
 
     async def finish(self, channel: str) -> None:
         await self.append(channel, FINISH)
@@ -82,12 +88,6 @@ class SQLiteStorage(Storage):
 
     async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
         return await self._reader.channels(self.epoch, after, most)
-
-    @property
-    def _reader(self) -> Reader:
-        if self._open is None:
-            raise StorageError(f"{self._database.path} is not open")
-        return self._open.reader
 
     def listen(self, channel: str) -> int | None:
         if self._open is None:
@@ -101,6 +101,46 @@ class SQLiteStorage(Storage):
         self._listened.discard(channel)
         if not self._listened and self._open is not None:
             self._open.reader.unlisten()
+
+    async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
+        return await self._do(begin_run, (channel, run, producer, lease))
+
+    async def extend(
+        self, channel: str, run: str, after: int | None, drafts: Sequence[Draft], end: State | None = None
+    ) -> bool:
+        size = sum(len(draft.head) + len(draft.tail) for draft in drafts)
+        return await self._do(extend_run, (channel, run, after, drafts, end), entries=len(drafts), size=size)
+
+    async def run_of(self, channel: str) -> Run | None:
+        return await self._reader.ask(lambda connection: find_run(connection, channel))
+
+    async def renew(self, producer: str, lease: float) -> bool:
+        return await self._do(renew_lease, (producer, lease))
+
+    async def leases(self) -> Sequence[Lease]:
+        return await self._reader.ask(list_leases)
+
+    async def abort(self, lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
+        return await self._do(abort_runs, (lease, drafts, end, most), entries=most * len(drafts))
+
+    @property
+    def _reader(self) -> Reader:
+        if self._open is None:
+            raise StorageError(f"{self._database.path} is not open")
+        return self._open.reader
+
+    def _do(
+        self,
+        action: Callable[[Changes, *_Arguments], T],
+        arguments: tuple[*_Arguments],
+        what: str = "change",
+        entries: int = 0,
+        size: int = 0,
+    ) -> Awaitable[T]:
+        """See `Writer.do`."""
+        if self._open is None:
+            raise PublishError(f"{self._database.path} is not open; the {what} is not stored")
+        return self._open.writer.do(action, arguments, what, entries, size)
 
     async def _stop(self, workers: _Workers) -> None:
         try:

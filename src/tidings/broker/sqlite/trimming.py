@@ -83,13 +83,16 @@ def drop_expired(connection: sqlite3.Connection, limit: float, budget: Budget) -
 def forget_channels(connection: sqlite3.Connection, limit: float, budget: Budget) -> bool:
     """Forget channels without events whose last entry was stored before `limit`; whether there were any."""
     forgotten = connection.execute(
-        "SELECT id, trimmed FROM channels WHERE events = 0 AND at < ? ORDER BY at LIMIT ?", (limit, budget.rows)
+        "SELECT id, trimmed, name FROM channels WHERE events = 0 AND at < ? ORDER BY at LIMIT ?", (limit, budget.rows)
     ).fetchall()
     if not forgotten:
         return False
-    ids = [(id,) for id, _ in forgotten]
-    mark = max(trimmed for _, trimmed in forgotten)
+    ids = [(id,) for id, _, _ in forgotten]
+    mark = max(trimmed for _, trimmed, _ in forgotten)
     connection.execute("UPDATE log SET forgotten = max(forgotten, ?)", (mark,))
     connection.executemany("DELETE FROM events WHERE channel = ? AND kind = 3", ids)
     connection.executemany("DELETE FROM channels WHERE id = ?", ids)
+    connection.executemany(
+        "DELETE FROM runs WHERE channel = ? AND state <> 'running'", [(name,) for _, _, name in forgotten]
+    )
     return True

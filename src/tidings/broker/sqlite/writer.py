@@ -1,4 +1,4 @@
-"""Appends to the log: whatever was published while one transaction was written is the next one."""
+"""Changes the log: whatever is to be changed while one transaction is written is the next one."""
 
 from __future__ import annotations
 
@@ -9,47 +9,57 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty
-from typing import Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
-from tidings.broker.entry import Draft
-from tidings.broker.sqlite.appending import append_all
+from tidings.broker.sqlite.appending import Changes
 from tidings.broker.sqlite.database import Database, committing, is_busy, pause
 from tidings.broker.sqlite.worker import Worker, settle
 from tidings.errors import PublishError
 
 __all__ = ["Writer"]
 
+T = TypeVar("T")
+_Arguments = TypeVarTuple("_Arguments")
+
 _BATCH_ENTRIES: Final = 1_000
-"""Entries of one transaction."""
+"""A transaction ends with the change that brings it to so many entries; each counts as one at least."""
 
 _BATCH_BYTES: Final = 4 << 20
-"""A transaction ends with the entry that brings it to this size."""
+"""A transaction ends with the change that brings it to this size."""
 
 _ROW_BYTES: Final = 1_024
 """Bytes of a row beside its frame's head and tail, at the most."""
 
 
-class _Append:
-    """Somebody waits for this draft to be stored."""
+class _Request:
+    """Somebody waits for this to be done and committed."""
 
-    __slots__ = ("begun", "channel", "draft", "future", "size")
+    __slots__ = ("action", "arguments", "begun", "entries", "future", "size")
 
-    def __init__(self, channel: str, draft: Draft, future: asyncio.Future[int]) -> None:
-        self.channel = channel
-        self.draft = draft
+    def __init__(
+        self,
+        action: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        entries: int,
+        size: int,
+        future: asyncio.Future[Any],
+    ) -> None:
+        self.action = action
+        self.arguments = arguments
+        self.entries = entries
+        self.size = size
         self.future = future
-        self.size = len(draft.head) + len(draft.tail)
         self.begun = False
         """Whether it may be stored though the caller gave up. Until then it won't be."""
 
 
-class Writer(Worker[_Append]):
-    """The thread that appends.
+class Writer(Worker[_Request]):
+    """The thread that appends, and changes all else that goes with it.
 
     Args:
         database: the file; this thread prepares it.
         history: events to keep of a channel.
-        timeout: seconds after which an append is given up. None: never.
+        timeout: seconds after which a change is given up. None: never.
         committed: called in the thread after each transaction with the bytes that it has written.
     """
 
@@ -60,34 +70,52 @@ class Writer(Worker[_Append]):
         self._history = history
         self._timeout = timeout
         self._committed = committed
-        self._waiting: deque[_Append] = deque()  # taken from the inbox; the thread's own
+        self._waiting: deque[_Request] = deque()  # taken from the inbox; the thread's own
         self._locked_out = False  # another process has the lock
         self._give_up_at = math.inf
         self.epoch = ""
 
-    async def append(self, channel: str, draft: Draft) -> int:
-        """Append a draft, return its sequence.
+    async def do(
+        self,
+        action: Callable[[Changes, *_Arguments], T],
+        arguments: tuple[*_Arguments],
+        what: str,
+        entries: int,
+        size: int,
+    ) -> T:
+        """Make a change, in one transaction with others; they are made in the order in which they were asked for.
+
+        Args:
+            action: makes it, in the thread. If it raises, the others fail, too.
+            arguments: for it.
+            what: it is called in messages.
+            entries: that it appends.
+            size: bytes of their frames, without the ids.
+
+        Returns:
+            What the action returned, once it is committed.
 
         Raises:
             PublishError: it may or may not be stored.
         """
         if self._stopping:
-            raise PublishError(f"{self._database.path} is closed; the event is not stored")
-        request = _Append(channel, draft, self._loop.create_future())
-        if request.size + _ROW_BYTES > self._most_bytes:
-            raise PublishError(f"the event has {request.size} bytes, too many for SQLite; it is not stored")
+            raise PublishError(f"{self._database.path} is closed; the {what} is not stored")
+        if size + _ROW_BYTES > self._most_bytes:
+            raise PublishError(f"the {what} has {size} bytes, too many for SQLite; it is not stored")
+        request = _Request(action, arguments, entries, size, self._loop.create_future())
         self._inbox.put(request)
         try:
             async with asyncio.timeout(self._timeout):
-                return await request.future
+                result: T = await request.future
+                return result
         except TimeoutError:
             path, timeout = self._database.path, self._timeout
             if request.begun:
-                message = f"{path} did not confirm the event within {timeout:g} s; it may or may not be stored"
+                message = f"{path} did not confirm the {what} within {timeout:g} s; it may or may not be stored"
             elif self._locked_out:
-                message = f"{path} was locked by another process for {timeout:g} s; the event is not stored"
+                message = f"{path} was locked by another process for {timeout:g} s; the {what} is not stored"
             else:
-                message = f"{path} did not take the event within {timeout:g} s; it is not stored"
+                message = f"{path} did not take the {what} within {timeout:g} s; it is not stored"
             raise PublishError(message) from None
 
     def stop(self) -> None:
@@ -115,7 +143,7 @@ class Writer(Worker[_Append]):
                     self._reject(self._waiting, error)
                     self._waiting.clear()
 
-    def _take(self, request: _Append | None) -> None:
+    def _take(self, request: _Request | None) -> None:
         """Take this and all else that the inbox holds."""
         while True:
             if request is not None:
@@ -146,26 +174,27 @@ class Writer(Worker[_Append]):
     def _write(self, connection: sqlite3.Connection) -> None:
         """One transaction."""
         self._take(None)  # what came while the lock was waited for
-        batch: list[_Append] = []
-        size = 0
-        while self._waiting and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
+        batch: list[_Request] = []
+        entries = size = 0
+        while self._waiting and entries < _BATCH_ENTRIES and size < _BATCH_BYTES:
             request = self._waiting.popleft()
             request.begun = True  # before it is seen that the caller still waits
             if not request.future.done():
                 batch.append(request)
+                entries += request.entries or 1
                 size += request.size
         try:
             with committing(connection):
-                appended = append_all(
-                    connection, self.epoch, [(request.channel, request.draft) for request in batch], self._history
-                )
+                changes = Changes(connection, self.epoch)
+                results = [request.action(changes, *request.arguments) for request in batch]
+                changes.write(self._history)
         except Exception as error:  # noqa: BLE001 - raised by those who wait
             self._reject(batch, error)
         else:
-            self._call(_settle_all, [request.future for request in batch], appended.sequences)
-            self._committed(appended.size)
+            self._call(_settle_all, [request.future for request in batch], results)
+            self._committed(changes.size)
 
-    def _reject(self, requests: Iterable[_Append], cause: Exception) -> None:
+    def _reject(self, requests: Iterable[_Request], cause: Exception) -> None:
         futures = [request.future for request in requests]
         self._call(_settle_all, futures, [_rejection(self._database.explain(cause), cause) for _ in futures])
 
@@ -176,6 +205,6 @@ def _rejection(why: str, cause: Exception) -> PublishError:
     return error
 
 
-def _settle_all(futures: Iterable[asyncio.Future[int]], outcomes: Iterable[int | PublishError]) -> None:
+def _settle_all(futures: Iterable[asyncio.Future[Any]], outcomes: Iterable[Any]) -> None:
     for future, outcome in zip(futures, outcomes, strict=True):
         settle(future, outcome)
