@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -21,8 +22,11 @@ _RENEWAL: Final = 3.0
 """Seconds between two renewals: two may fail before the lease runs out."""
 
 _SECOND_LOOK: Final = 0.6
-"""Seconds for which a lease must have run out: a machine that was suspended wakes with all leases run out, and its
-producers are about to renew them."""
+"""Seconds for which a lease must have run out before it is acted on: whoever is a little late isn't lost."""
+
+_OVERSLEPT: Final = 2.0
+"""Seconds by which a pause was too long: the machine was suspended, its clock was set, or this process was stopped.
+Then leases may have run out whose producers are about to renew them."""
 
 _AGAIN: Final = 0.5
 """Seconds after which what failed is tried again."""
@@ -95,7 +99,11 @@ class Leases:
                 # What nobody holds yet is held for this long at least.
                 pause = min([LEASE_SECONDS, *(lease.left for lease in leases if lease.left > 0)])
                 pause = min(pause, _SECOND_LOOK) if suspects else pause
+            before = time.time()
             await asyncio.sleep(pause + random.uniform(0.0, 0.2))  # noqa: S311 - to spread them
+            if time.time() - before > pause + _OVERSLEPT:
+                suspects.clear()
+                await asyncio.sleep(_RENEWAL + _AGAIN)
 
     async def _end_runs(self, lease: Lease) -> None:
         ended = 0

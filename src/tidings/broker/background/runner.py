@@ -14,7 +14,7 @@ from tidings.broker.background.endings import FINISHED, SHUTDOWN, TIMED_OUT, End
 from tidings.broker.draft import check_size, draft_of
 from tidings.broker.entry import Draft
 from tidings.broker.reader import OpenBroker
-from tidings.broker.run import LEASE_SECONDS, State
+from tidings.broker.run import LEASE_SECONDS
 from tidings.errors import PublishError, StorageError
 
 __all__ = ["PATIENCE", "Place", "Runner"]
@@ -216,29 +216,21 @@ class Runner:
             if self._room is not None and not self._room.done():
                 self._room.set_result(None)
             ending = self._ending
-            if ending is None:
-                stored = await self._store(drafts, None)
-            else:
-                stored = await self._store([*drafts, *ending.drafts], ending.state)
-            running = stored and ending is None
-            if stored:
-                self._stored += len(drafts)
-                metrics.events_published(len(drafts))
-                await self._place.broker.log.give_way(len(drafts))
+            running = await self._store(drafts, ending) and ending is None
         self._writing = None
         if not running:
             self._end()
 
-    async def _store(self, drafts: list[Draft], end: State | None) -> bool:
-        """Write these; False if somebody else has ended the run."""
-        storage = self._place.broker.storage
+    async def _store(self, drafts: list[Draft], ending: Ending | None) -> bool:
+        """Write these, and the end if it is the end; False if somebody else has ended the run."""
+        storage, log = self._place.broker.storage, self._place.broker.log
+        last, state = ((), None) if ending is None else (ending.drafts, ending.state)
         delay = _FIRST_DELAY
         while True:
             try:
-                running = self._epoch == storage.epoch or await self._begin_again()
-                if running and await storage.extend(self.channel, self.id, self._stored, drafts, end):
-                    self._failing = False
-                    return True
+                running = self._epoch == storage.epoch or await self._begin_again(drafts)
+                if running and await storage.extend(self.channel, self.id, self._stored, [*drafts, *last], state):
+                    break
                 if not running or self._epoch == storage.epoch:
                     logger.warning("the background stream in %r was ended by another process", self.channel)
                     return False
@@ -249,15 +241,26 @@ class Runner:
                     logger.warning("the background stream in %r can't write for now: %s", self.channel, error)
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - to spread them
             delay = min(2 * delay, _LONGEST_DELAY)
+        self._failing = False
+        self._stored += len(drafts)
+        metrics.events_published(len(drafts))
+        await log.give_way(len(drafts))
+        return True
 
-    async def _begin_again(self) -> bool:
-        """The log was lost: record the run in the one that there is now; False if another one has begun there."""
+    async def _begin_again(self, drafts: list[Draft]) -> bool:
+        """The log was lost: record the run in the one that there is now; False if another one has begun there.
+
+        That may be a part of the old one, which has some events of the run: fewer than were stored; or, if an answer
+        was lost, some of these drafts, too, which are left out then.
+        """
         storage = self._place.broker.storage
         epoch = storage.epoch
         if not await storage.begin(self.channel, self.id, self._place.producer, LEASE_SECONDS):
             return False
-        run = await storage.run_of(self.channel)  # it may be a part of the old log, which knows of some events
-        self._epoch, self._stored = epoch, 0 if run is None else run.events
+        run = await storage.run_of(self.channel)
+        events = 0 if run is None else run.events
+        del drafts[: max(0, events - self._stored)]
+        self._epoch, self._stored = epoch, events
         return True
 
     def _end(self) -> None:
