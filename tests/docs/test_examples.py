@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, sections
 from tests.servers.servers import COMMANDS, RawClient, Server
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -113,18 +113,53 @@ def test_merge(example: Example) -> None:
 
 
 def test_task_progress(example: Example) -> None:
-    assert json.loads(example.get("/tasks?pages=3", "POST").read_all().body) == {"task": 1}
-    stream = example.get("/tasks/1").read_all()
-    assert [(event.event, event.id, event.data) for event in stream.events] == [
-        ("progress", "1", '{"page":1,"of":3}'),
-        ("progress", "2", '{"page":2,"of":3}'),
-        ("progress", "3", '{"page":3,"of":3}'),
-        ("done", "3", "[DONE]"),
-    ]
-    resumed = example.get("/tasks/1", headers={"last-event-id": "2"}).read_all()
-    assert [event.event for event in resumed.events] == ["progress", "done"]
-    assert example.get("/tasks/1", headers={"last-event-id": "3"}).status == 204
-    assert example.get("/tasks/7").status == 404
+    assert b"EventSource" in example.get("/").read_all().body
+    tasks = [json.loads(example.get("/tasks?pages=3", "POST").read_all().body)["task"] for _ in range(2)]
+    for task in tasks:
+        stream = example.get(f"/tasks/{task}").read_all()
+        assert [event.event for event in stream.events] == ["progress"] * 3
+        assert [event.json() for event in stream.events] == [{"task": task, "page": n, "of": 3} for n in (1, 2, 3)]
+        first, _, last = (event.id for event in stream.events)
+        resumed = example.get(f"/tasks/{task}", headers={"last-event-id": first}).read_all()
+        assert [event.json()["page"] for event in resumed.events] == [2, 3]
+        assert example.get(f"/tasks/{task}", headers={"last-event-id": last}).status == 204
+
+    both = example.get(f"/tasks?task={tasks[0]}&task={tasks[1]}").read_all()
+    for task in tasks:
+        assert [event.json()["page"] for event in both.events if event.json()["task"] == task] == [1, 2, 3]
+
+    for path in ("/tasks/7", f"/tasks?task={tasks[0]}&task=7"):
+        (error,) = example.get(path).read_all().events
+        assert (error.event, error.json()) == ("error", {"task": "7", "error": "no such task"})
+
+
+def test_background_chat(example: Example) -> None:
+    chat = example.get("/").headers["location"]
+    assert b"EventSource" in example.get(chat).read_all().body
+    assert example.get("/chats/a%20b/events").status == 404
+    assert example.post(f"{chat}/messages", {"text": " "}).status == 422
+    assert json.loads(example.get(f"{chat}/stop", "POST").read_all().body) == {"stopped": False}
+    assert example.post(f"{chat}/messages", {"text": "Why tides?"}).status == 202
+    assert example.post(f"{chat}/messages", {"text": "And the moon?"}).status == 409
+
+    stream = example.get(f"{chat}/events").read_until(b'"sea, "')
+    stream.leave()  # and the answer goes on
+    question, *tokens = stream.events
+    assert (question.event, question.json()["text"]) == ("question", "Why tides?")
+    assert "".join(event.json() for event in tokens) == "The moon pulls at the sea, "
+    resumed = example.get(f"{chat}/events", headers={"last-event-id": tokens[-1].id}).read_until(b'"and "')
+    assert json.loads(example.get(f"{chat}/stop", "POST").read_all().body) == {"stopped": True}
+    resumed.read_until(b"event: stopped\n").read_until(b"\n\n")
+    assert resumed.events[0].json() == "and "
+    assert resumed.events[-1].event == "stopped"
+
+
+def test_the_page_on_background_streams_ends_with_the_example() -> None:
+    *_, chat = sections(ROOT / "docs" / "background.md")
+    (code,), (page,) = chat.of("python"), chat.of("html")
+    _, _, example = (ROOT / "examples" / "background_chat.py").read_text().partition('"""\n\n')
+    assert code.text.replace("\n", "") == example.replace("\n", "")
+    assert page.text == (ROOT / "examples" / "background_chat.html").read_text()
 
 
 def test_chat(example: Example) -> None:
