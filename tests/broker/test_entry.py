@@ -139,7 +139,7 @@ def test_the_end_of_a_channel_has_no_frame() -> None:
 
 
 def entry(sequence: int, size: int = 1) -> Entry:
-    return Entry(sequence, "news", Kind.RAW, 0.0, b"x" * size)
+    return Entry(sequence, "news", Kind.RAW, sequence / 2, b"x" * size)
 
 
 operations = st.lists(
@@ -163,7 +163,7 @@ def test_a_window_is_a_list_that_forgets_its_oldest_entries(operations: list[tup
             window.append(model[-1])
         elif operation == "drop":
             for _ in range(min(number, len(model))):
-                assert window.drop_oldest() == model.pop(0)
+                assert window.drop_oldest() == model.pop(0).sequence
         else:
             behind = [entry for entry in model if entry.sequence > number][:most]
             room = [total - len(entry.frame) < size for entry, total in zip(behind, sizes(behind), strict=True)]
@@ -173,6 +173,7 @@ def test_a_window_is_a_list_that_forgets_its_oldest_entries(operations: list[tup
         assert window.size == sum(len(entry.frame) for entry in model)
         if model:
             assert window.oldest == model[0]
+            assert window.oldest_at == model[0].at
             assert window.newest == model[-1]
 
 
@@ -198,4 +199,4 @@ def test_a_window_gives_back_what_it_dropped() -> None:
         if number > 10:
             window.drop_oldest()
     assert len(window) == 10
-    assert len(window._entries) <= 25
+    assert len(window._frames) <= 25

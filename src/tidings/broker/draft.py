@@ -7,12 +7,17 @@ from typing import Any
 
 from tidings.broker.entry import Draft, Kind
 from tidings.events import Event, StreamItems, has_data
-from tidings.wire.encoder import encode
+from tidings.wire.encoder import encode, encode_json
 from tidings.wire.event import ServerSentEvent
 
 __all__ = ["check_channel", "check_size", "draft_of"]
 
 _CHANNEL_BYTES = 255
+
+_EVENTS = (Event, ServerSentEvent)
+
+_END = b"\n"
+"""The empty line behind an event."""
 
 _encode_item = StreamItems().encoder()
 
@@ -50,7 +55,7 @@ def draft_of(data: Any, *, event: str | None, raw_data: str | None) -> Draft:
     Raises:
         TypeError, ValueError: it is no event that can be published; the message names the argument.
     """
-    if isinstance(data, Event | ServerSentEvent):
+    if isinstance(data, _EVENTS):
         if event is not None or raw_data is not None:
             given = "event" if event is not None else "raw_data"
             raise ValueError(f"'{given}' can't be given beside a {type(data).__name__}, which has its own")
@@ -59,6 +64,8 @@ def draft_of(data: Any, *, event: str | None, raw_data: str | None) -> Draft:
         if not has_data(data):
             raise ValueError("an event without data can't be published: clients would not dispatch it")
         return _draft_of_event(data)
+    if raw_data is None and event is None:  # as the tokens of an answer are
+        return Draft(Kind.JSON, b"data: %b\n" % encode_json(data), _END)
     if raw_data is None and data is None:
         return _draft(ServerSentEvent(raw_data="null", event=event), Kind.JSON, None)
     kind = Kind.JSON if raw_data is None else Kind.RAW
@@ -74,4 +81,4 @@ def _draft_of_event(event: Event[Any] | ServerSentEvent) -> Draft:
 
 def _draft(event: Event[Any] | ServerSentEvent, kind: Kind, retry: int | None) -> Draft:
     head = _encode_item(event)[: -len(b"\n")]
-    return Draft(kind, head, encode(ServerSentEvent(retry=retry)))
+    return Draft(kind, head, _END if retry is None else encode(ServerSentEvent(retry=retry)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_left
 from enum import IntEnum
+from itertools import repeat
 from typing import Final, NamedTuple
 
 __all__ = ["FINISH", "NEVER", "Draft", "Entry", "Kind", "Window", "event_id", "parse_id", "split_frame"]
@@ -92,49 +94,79 @@ def split_frame(frame: bytes) -> tuple[str | None, str]:
 
 
 class Window:
-    """The newest entries of one channel: grows at its end, shrinks at its front, is searched by sequence."""
+    """The newest entries of one channel: grows at its end, shrinks at its front, is searched by sequence.
 
-    __slots__ = ("_entries", "_first", "size")
+    It has their fields in columns, and makes entries of them for who asks. A process may hold a million: as tuples they
+    would all be visited by the garbage collector, which then stops everything for half a second.
+    """
+
+    __slots__ = ("_channel", "_first", "_frames", "_kinds", "_sequences", "_times", "size")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._channel = ""
+        self._sequences = array("q")
+        self._kinds = bytearray()
+        self._times = array("d")
+        self._frames: list[bytes] = []
         self._first = 0  # what stands before it was dropped, and is cut off when it is half of the list
         self.size = 0
         """Bytes of its frames."""
 
     def __len__(self) -> int:
-        return len(self._entries) - self._first
+        return len(self._frames) - self._first
 
     @property
     def oldest(self) -> Entry:
-        return self._entries[self._first]
+        return self._entry(self._first)
 
     @property
     def newest(self) -> Entry:
-        return self._entries[-1]
+        return self._entry(-1)
+
+    @property
+    def oldest_at(self) -> float:
+        """When the oldest entry was stored."""
+        return self._times[self._first]
+
+    def _entry(self, at: int) -> Entry:
+        return Entry(self._sequences[at], self._channel, self._kinds[at], self._times[at], self._frames[at])
 
     def append(self, entry: Entry) -> None:
-        self._entries.append(entry)
-        self.size += len(entry.frame)
+        sequence, self._channel, kind, at, frame = entry
+        self._sequences.append(sequence)
+        self._kinds.append(kind)
+        self._times.append(at)
+        self._frames.append(frame)
+        self.size += len(frame)
 
-    def drop_oldest(self) -> Entry:
-        """Forget the oldest entry, and return it."""
-        entry = self._entries[self._first]
-        self._first += 1
-        self.size -= len(entry.frame)
-        if self._first > len(self._entries) // 2:
-            del self._entries[: self._first]
+    def drop_oldest(self) -> int:
+        """Forget the oldest entry; its sequence."""
+        first = self._first
+        sequence = self._sequences[first]
+        self.size -= len(self._frames[first])
+        self._first = first = first + 1
+        if first > len(self._frames) // 2:
+            for column in (self._sequences, self._kinds, self._times, self._frames):
+                del column[:first]
             self._first = 0
-        return entry
+        return sequence
 
     def after(self, sequence: int, most: int, most_bytes: int) -> list[Entry]:
         """The entries behind this position: at most so many, and not more once they have so many bytes."""
-        # A tuple of one compares by the sequence alone, without a call for each comparison.
-        start = bisect_left(self._entries, (sequence + 1,), lo=self._first)
-        found = self._entries[start : start + most]
+        start = bisect_left(self._sequences, sequence + 1, lo=self._first)
+        frames = self._frames[start : start + most]
         size = 0
-        for count, entry in enumerate(found, 1):
-            size += len(entry.frame)
+        for count, frame in enumerate(frames, 1):
+            size += len(frame)
             if size >= most_bytes:
-                return found[:count]
-        return found
+                del frames[count:]
+                break
+        end = start + len(frames)
+        fields = (
+            self._sequences[start:end],
+            repeat(self._channel),
+            self._kinds[start:end],
+            self._times[start:end],
+            frames,
+        )
+        return list(map(Entry._make, zip(*fields, strict=False)))

@@ -92,7 +92,7 @@ class _Channel:
         window.append(entry)
         self.newest = entry.sequence
         while len(window) > _TAIL_ENTRIES or (window.size > _TAIL_BYTES and len(window) > 1):
-            self.floor = window.drop_oldest().sequence
+            self.floor = window.drop_oldest()
 
     def skip(self, position: int) -> None:
         self.window = Window()

@@ -91,19 +91,25 @@ class MemoryStorage(Storage):
             self._sweeper = None
 
     async def append(self, channel: str, draft: Draft) -> str:
-        return event_id(self.epoch, self._append(channel, draft))
+        return event_id(self.epoch, self._append(channel, (draft,)))
 
-    def _append(self, channel: str, draft: Draft) -> int:
+    def _append(self, channel: str, drafts: Sequence[Draft]) -> int:
+        """Append events; the sequence of the last one."""
         state = self._touch(channel)
         state.finished = False
-        entry = self._enter(channel, draft)
-        state.window.append(entry)
-        state.published += 1
-        if self._retention.history is not None and len(state.window) > self._retention.history:
-            state.trimmed = state.window.drop_oldest().sequence
+        entries = []
+        for draft in drafts:
+            entry = self._entry(channel, draft)
+            state.window.append(entry)
+            entries.append(entry)
+        self._feed_all(entries)
+        state.published += len(drafts)
+        if self._retention.history is not None:
+            while len(state.window) > self._retention.history:
+                state.trimmed = state.window.drop_oldest()
         self._expire(state)
         self._settle(channel, state)
-        return entry.sequence
+        return self._newest
 
     async def finish(self, channel: str) -> None:
         self._finish(channel)
@@ -113,7 +119,7 @@ class MemoryStorage(Storage):
         if state is None or not state.finished:
             state = self._touch(channel)
             state.finished = True
-            self._enter(channel, FINISH)
+            self._feed_all((self._entry(channel, FINISH),))
             self._settle(channel, state)
 
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
@@ -204,12 +210,13 @@ class MemoryStorage(Storage):
             return last.state is end
         if after is not None and after < last.events:
             return True
-        for draft in drafts:
-            if draft.kind == Kind.FINISH:
-                self._finish(channel)
-            else:
-                self._append(channel, draft)
-                last.events += draft.kind != Kind.CONTROL
+        finishes = bool(drafts) and drafts[-1].kind == Kind.FINISH
+        events = drafts[:-1] if finishes else drafts
+        if events:
+            self._append(channel, events)
+            last.events += len(events) - [draft.kind for draft in events].count(Kind.CONTROL)
+        if finishes:
+            self._finish(channel)
         if end is not None:
             last.state = end
             last.at = time.time()
@@ -250,13 +257,14 @@ class MemoryStorage(Storage):
         state.at = self._at
         return state
 
-    def _enter(self, channel: str, draft: Draft) -> Entry:
+    def _entry(self, channel: str, draft: Draft) -> Entry:
         """Give the draft its place in the log."""
-        assert self._feed is not None
         self._newest += 1
-        entry = Entry(self._newest, channel, draft.kind, self._at, draft.frame(self.epoch, self._newest))
-        self._feed.append((entry,))
-        return entry
+        return Entry(self._newest, channel, draft.kind, self._at, draft.frame(self.epoch, self._newest))
+
+    def _feed_all(self, entries: Sequence[Entry]) -> None:
+        assert self._feed is not None
+        self._feed.append(entries)
 
     def _settle(self, channel: str, state: _Channel) -> None:
         """See that the channel is swept in time; one that shows nothing is only to be forgotten."""
@@ -270,8 +278,8 @@ class MemoryStorage(Storage):
     def _expire(self, state: _Channel) -> None:
         if self._retention.max_age is not None:
             limit = time.time() - self._retention.max_age
-            while len(state.window) and state.window.oldest.at < limit:
-                state.trimmed = state.window.drop_oldest().sequence
+            while len(state.window) and state.window.oldest_at < limit:
+                state.trimmed = state.window.drop_oldest()
 
     def _plan_sweep(self) -> None:
         """Set the timer for the channel that is due first, if there is one."""
