@@ -3,8 +3,8 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from benchmarks.wire import BodyReader, EventReader, ReceiveError, check_complete
@@ -111,15 +111,19 @@ def receive_ticks(stream: Stream, expected: int) -> list[int]:
     return [at - event["at"] for at, event in zip(times, events, strict=True)]
 
 
-@contextmanager
-def open_streams(port: int, path: str, count: int) -> Iterator[list[Stream]]:
+def open_streams(port: int, path: str, count: int) -> AbstractContextManager[list[Stream]]:
     """`count` streams, each of which has sent its headers."""
+    return open_each(port, [path] * count)
+
+
+@contextmanager
+def open_each(port: int, paths: Sequence[str]) -> Iterator[list[Stream]]:
+    """A stream of each path."""
     streams: list[Stream] = []
     with ExitStack() as stack:
-        for first in range(0, count, CONNECTING_AT_ONCE):
-            batch = [
-                Stream(stack.enter_context(connect(port, path))) for _ in range(min(CONNECTING_AT_ONCE, count - first))
-            ]
+        for first in range(0, len(paths), CONNECTING_AT_ONCE):
+            some = paths[first : first + CONNECTING_AT_ONCE]
+            batch = [Stream(stack.enter_context(connect(port, path))) for path in some]
             for stream in batch:
                 stream.wait_for_headers()
             streams += batch

@@ -95,6 +95,12 @@ TARGETS = (
     Target("redis_latency p50, ms", "redis_latency", "p50_ms", 3, 3),
     Target("redis_latency p99, ms", "redis_latency", "p99_ms", 15, 15),
     Target("fanout from Redis, times memory", "redis_fanout", "times_memory", 0.85, 0.85, at_least=True),
+    Target("background streams, tokens/s", "background", "tokens_per_s", 50_000, 50_000, at_least=True),
+    Target(
+        "background streams on SQLite, tokens/s", "background_sqlite", "tokens_per_s", 10_000, 10_000, at_least=True
+    ),
+    Target("background streams on Redis, tokens/s", "background_redis", "tokens_per_s", 10_000, 10_000, at_least=True),
+    Target("memory of idle background streams, MiB", "background_memory", "mib", 200, 200),
     Target("decode, times httpx2", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx2"),
     Target("decode, times httpx-sse", "decode", "events_per_s", 1.5, 3, at_least=True, beside="httpx-sse"),
     Target("decode_large, time of a byte, 10 MiB to 1 MiB", "decode_large", "growth", 2, 1.5),

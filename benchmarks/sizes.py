@@ -37,6 +37,14 @@ class Sizes:
     redis_paced: int
     redis_pace: float
     """Who receives how many events in `redis_latency`, and how many of them a second."""
+    answers: int
+    tokens: int
+    """Background streams that run at once, and tokens of each."""
+    paced_tokens: int
+    token_pace: float
+    """Tokens of each where they come at a pace, and how many of them a second."""
+    idle_answers: int
+    """Background streams in which nothing happens."""
     decoded: int
     """Events of the stream in `decode`."""
     large_event: int
@@ -67,6 +75,11 @@ FULL = Sizes(
     redis_subscribers=100,
     redis_paced=2_000,
     redis_pace=500.0,
+    answers=100,
+    tokens=2_000,
+    paced_tokens=200,
+    token_pace=50.0,
+    idle_answers=10_000,
     decoded=20_000,
     large_event=10 << 20,
     followed=100_000,
@@ -93,6 +106,11 @@ QUICK = Sizes(
     redis_subscribers=20,
     redis_paced=100,
     redis_pace=500.0,
+    answers=20,
+    tokens=100,
+    paced_tokens=20,
+    token_pace=50.0,
+    idle_answers=200,
     decoded=4_000,
     large_event=1 << 20,
     followed=10_000,

@@ -1,16 +1,18 @@
 """The traffic every peer carries: price quotes and trades, as a market-data feed sends them.
 
 The generators of quotes are complete endpoints. The typed peers register these very functions, so they differ in
-the response class and in nothing else. Trades are what is published to a channel.
+the response class and in nothing else. Trades are what is published to a channel, tokens what a language model answers.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypedDict
 
 from pydantic import BaseModel
 
 SYMBOLS = ("ERIC-B", "VOLV-B", "NOVO-B", "SAP", "ASML", "SHELL", "NESN", "SAN")
+WORDS = (" the", " tide", " comes", " in", " and", " goes", " out", " again")
 
 
 class Quote(BaseModel):
@@ -31,6 +33,14 @@ class Trade(BaseModel):
     price: float
     volume: int
     venue: str
+    at: int
+
+
+class Token(TypedDict):
+    """A piece of an answer. `sequence` and `at` as with a quote."""
+
+    sequence: int
+    token: str
     at: int
 
 
@@ -83,3 +93,16 @@ async def trades(n: int, rate: float) -> AsyncIterable[Trade]:
     for sequence in range(n):
         await asyncio.sleep(max(0.0, start + sequence / rate - time.monotonic()) if rate else 0)
         yield trade(sequence)
+
+
+async def tokens(
+    n: int, rate: float, go: asyncio.Event, *, late: float = 0.0, turns: bool = True
+) -> AsyncIterator[Token]:
+    """An answer, once it is to begin: so many tokens a second, the first one `late` seconds after that; 0: as fast as
+    they are taken, with one turn of the event loop before each, or with none."""
+    await go.wait()
+    start = time.monotonic() + late
+    for sequence in range(n):
+        if turns:
+            await asyncio.sleep(max(0.0, start + sequence / rate - time.monotonic()) if rate else 0)
+        yield Token(sequence=sequence, token=WORDS[sequence % 8], at=time.monotonic_ns())

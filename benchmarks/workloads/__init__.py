@@ -1,5 +1,6 @@
 """What is measured. Each workload starts the servers it needs, and returns figures by name."""
 
+from benchmarks.workloads.background import BACKGROUND
 from benchmarks.workloads.channels import CHANNELS
 from benchmarks.workloads.reading import READING
 from benchmarks.workloads.redis import REDIS
@@ -9,4 +10,4 @@ from benchmarks.workloads.workload import Figures, Stage, Workload
 
 __all__ = ["WORKLOADS", "Figures", "Stage", "Workload"]
 
-WORKLOADS = {workload.key: workload for workload in (*STREAMS, *CHANNELS, *STORAGES, *REDIS, *READING)}
+WORKLOADS = {workload.key: workload for workload in (*STREAMS, *CHANNELS, *STORAGES, *REDIS, *BACKGROUND, *READING)}
