@@ -8,6 +8,7 @@ import pytest
 
 from tests.broker.conftest import Log
 from tests.broker.contract import *  # noqa: F403 - the tests of the contract run here, on the log below
+from tests.broker.contract.background_elsewhere import *  # noqa: F403 - these too
 from tests.broker.contract.several_brokers import *  # noqa: F403 - these too
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,8 @@ Nothing here knows of a storage: the tests use `tidings.Broker` and what it give
     def new_log() -> Callable[[], dict[str, Any]]:
         return lambda: {"url": …}   # each time a log that holds nothing yet
 
-and `from tests.broker.contract.several_brokers import *`, if several brokers can be open on one of its logs.
+and, if several brokers can be open on one of its logs, `from tests.broker.contract.several_brokers import *` and
+`from tests.broker.contract.background_elsewhere import *`.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.broker.contract import (
+    background,
     delivery,
     filters,
     finishing,
@@ -60,6 +62,7 @@ _TESTS = _tests_of(
     listing,
     threads,
     leftovers,
+    background,
 )
 
 globals().update(_TESTS)
