@@ -16,6 +16,7 @@ from tidings import Broker
 from tidings.broker.entry import Draft, Entry, Kind
 from tidings.broker.redis import RedisStorage, listener
 from tidings.broker.redis.keys import Keys
+from tidings.errors import StorageError
 
 pytestmark = pytest.mark.anyio
 
@@ -419,6 +420,33 @@ async def test_a_subscription_whose_beginning_cannot_be_read_is_tried_again(
         assert failed == 3
         await storage.append("news", draft("1"))
         await until(lambda: feed.texts() == ["1"])
+
+
+async def test_when_the_log_can_be_read_again_everybody_is_told_to_look(server: RedisServer, namespace: str) -> None:
+    feed = Feed()
+    async with Proxy(server.port) as proxy, opened(proxy.url, namespace, feed=feed) as storage:
+        storage.listen("news")
+        await until(lambda: feed.skipped("news"))
+        await storage.append("news", draft("1"))
+        await until(lambda: feed.texts() == ["1"])
+
+        async def cut_once(_data: bytes) -> AsyncIterator[bytes]:
+            proxy.answer = passed
+            raise Cut  # the connection of a command; the one for notifications stays
+            yield
+
+        for question in (storage.leases, lambda: storage.run_of("news"), lambda: storage.channels("", 10)):
+            proxy.answer = cut_once
+            with pytest.raises(StorageError):
+                await question()
+        await storage.append("news", draft("2"))
+        await until(lambda: feed.texts() == ["1", "2"])
+        assert len(feed.skips) == 1  # nobody's page was affected
+        proxy.answer = cut_once
+        with pytest.raises(StorageError) as failure:
+            await storage.read(["news"], 0)
+        assert failure.value.temporary
+        await until(lambda: len(feed.skips) == 2)
 
 
 async def test_a_connection_that_says_nothing_is_given_up(

@@ -59,8 +59,8 @@ class Log:
         log, *pairs = self._pairs(channels)
         content = [part for name, kind, *frame in entries for part in (channels.index(name) + 1, int(kind), *frame)]
         names = [log, self.keys.ages, self.keys.names, *pairs]
-        arguments = (history, max_age, *known, new_epoch, self.keys.database, *channels, *content)
-        epoch, sequences, *failures = self.run("append", names, *arguments)
+        arguments = (history, max_age, *known, new_epoch, self.keys.database, len(channels), *channels, *content)
+        epoch, _, sequences, *failures = self.run("append", names, *arguments)
         return epoch.decode(), [int(sequence) for sequence in sequences.split()], [why.decode() for why in failures]
 
     def fill(self, count: int, channel: str = "news", **options: Any) -> list[int]:
@@ -315,8 +315,8 @@ def test_a_channel_between_others_keeps_its_own(log: Log) -> None:
 def test_what_a_process_that_kept_more_has_left_goes_in_steps(log: Log) -> None:
     log.fill(1_000)
     log.append(history=10)
-    assert log.state()["trimmed"] == 200
-    assert len(log.stored()) == log.client.xlen(log.keys.stream("news")) == 801
+    assert log.state()["trimmed"] == 200 + 1
+    assert len(log.stored()) == log.client.xlen(log.keys.stream("news")) == 800
     log.fill(4, history=10)
     assert log.stored() == list(range(996, 1_006))
     assert log.state() | {"last": 0} == {"last": 0, "event": 1_005, "trimmed": 995, "finished": 0} | {
@@ -678,6 +678,21 @@ def test_a_finished_channel_that_never_had_an_event_leaves_no_mark(log: Log) -> 
     wait(5)
     assert log.forget("news", 1) == 1
     assert log.page()[2] == 0
+
+
+def test_a_channel_whose_run_is_running_is_looked_at_again_later(log: Log) -> None:
+    log.fill(1, history=0)
+    keys = log.keys
+    wait(5)
+    assert log.run("start", [keys.state("news"), keys.running, keys.leases], "news", "r1", "p1", 10_000_000) == 1
+    before = log.client.zscore(keys.ages, "news")
+    assert log.forget("news", 1) == 1  # so the next ones are looked at
+    assert log.client.zscore(keys.ages, "news") >= before + 5
+    assert log.client.hget(keys.state("news"), "state") == b"running"
+    wait(5)
+    log.client.hset(keys.state("news"), "state", "finished")
+    assert log.forget("news", 1) == 1
+    assert log.client.exists(keys.state("news")) == 0
 
 
 # -- begin ------------------------------------------------------------------------------------------------------------

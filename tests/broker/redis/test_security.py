@@ -21,7 +21,9 @@ from tests.broker.redis_server import RedisServer
 from tests.cli.command import run
 from tests.servers.servers import require
 from tidings import Broker
-from tidings.broker.redis import keeper, listener
+from tidings.broker.entry import FINISH
+from tidings.broker.redis import RedisStorage, keeper, listener
+from tidings.broker.run import State
 from tidings.broker.storage import Retention
 from tidings.errors import PublishError, StorageError
 
@@ -96,6 +98,7 @@ async def use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         storage.unlisten("other")
         assert (await storage.read(["news", "other"], 0)).newest >= 7
         assert [info.name for info in await storage.channels("", 10)] == ["news"]
+        await run_in_background(storage)
         await asyncio.sleep(0.4)  # it is asked whether it is there
         assert len(feed.skips) == 2
         # The stream goes a second after its last event is too old; then the channel is forgotten.
@@ -105,6 +108,21 @@ async def use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(5):
             await storage.append("kept", draft(str(number)))
         assert [text_of(entry) for entry in await everything(storage, "kept")] == ["2", "3", "4"]
+
+
+async def run_in_background(storage: RedisStorage) -> None:
+    """One run that ends by itself, one whose producer is lost."""
+    for channel in ("ends", "is lost"):
+        assert await storage.begin(channel, channel, "process", 10.0)
+        assert await storage.extend(channel, channel, 0, [draft("1")])
+    assert await storage.extend("ends", "ends", 1, [FINISH], State.FINISHED)
+    assert await storage.renew("process", -1.0)
+    (lease,) = await storage.leases()
+    assert await storage.abort(lease, [draft("lost"), FINISH], State.ABORTED, 10) == 1
+    assert await storage.leases() == []
+    run = await storage.run_of("is lost")
+    assert run is not None
+    assert run.state is State.ABORTED
 
 
 # -- users ------------------------------------------------------------------------------------------------------------

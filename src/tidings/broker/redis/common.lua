@@ -13,10 +13,25 @@ local function time_of(entry)
   return tonumber(string.match(entry[1], '%d+$'))
 end
 
+-- Microseconds since 1970.
+local function fine_clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
 -- Milliseconds since 1970.
 local function clock()
-  local time = redis.call('TIME')
-  return math.floor(time[1] * 1000 + time[2] / 1000)
+  return math.floor(fine_clock() / 1000)
+end
+
+-- A member of the set of what is running.
+local function running_as(producer, run, channel)
+  return producer .. '\0' .. run .. '\0' .. channel
+end
+
+-- A lease is the microsecond in which it runs out, which is its mark as well.
+local function renew(leases, producer, microseconds)
+  redis.call('ZADD', leases, integer(fine_clock() + microseconds), producer)
 end
 
 -- A sequence beyond all that were ever given out, whatever is left of the log.

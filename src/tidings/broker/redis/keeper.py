@@ -53,8 +53,7 @@ class Keeper:
 
     async def _sweep(self) -> bool:
         """Forget some channels; whether there were any."""
-        seconds, microseconds = map(int, await self._server.call("TIME"))
-        limit = seconds * 1000 + microseconds // 1000 - self._forget_after
+        limit = await self._server.time() // 1000 - self._forget_after
         due: Any = await self._server.call("ZRANGEBYSCORE", self._keys.ages, "-inf", limit, "LIMIT", 0, _AT_ONCE)
         forgotten = 0
         for name in due:

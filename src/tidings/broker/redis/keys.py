@@ -17,9 +17,16 @@ class Keys:
         """A sorted set: channels, by the time of their newest entries."""
         self.names = f"{self._prefix}names"
         """A sorted set: channels, by their names."""
+        self.running = f"{self._prefix}running"
+        """A sorted set: what is running, by producer, run and channel, with a NUL between them."""
+        self.leases = f"{self._prefix}leases"
+        """A sorted set: producers, by the microsecond in which their leases run out."""
 
     def state(self, channel: str) -> str:
-        """A hash: `last` entry, newest `event`, `trimmed` mark, `finished`, `published`, `size`."""
+        """A hash: `last` entry, newest `event`, `trimmed` mark, `finished`, `published`, `size`.
+
+        And of its last `run`: `producer`, `state`, `since` when in ms, `events`.
+        """
         return f"{self._prefix}channel:{channel}"
 
     def topic(self, channel: str) -> str:

@@ -5,39 +5,76 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from tidings.broker.entry import Draft, event_id
+from tidings.broker.entry import Draft, Kind, event_id
 from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
 from tidings.broker.redis.server import Script, Server, is_away, is_loading
+from tidings.broker.run import State
 from tidings.errors import PublishError
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "Terms"]
 
 _MOST: Final = 128
-"""Entries that are sent at once."""
+"""Entries that are enough for one write; with what a run gives there may be more."""
 
 _MOST_BYTES: Final = 1 << 20
 """Bytes that are enough for one write."""
+
+_RUN: Final = b"4"
+"""Stands for a kind in front of what a run gave."""
+
+_EVENTS: Final = frozenset({Kind.JSON, Kind.RAW})
+"""Kinds that count as events of a run."""
 
 _FIRST_DELAY: Final = 0.05
 _LONGEST_DELAY: Final = 0.5
 """Seconds between two attempts to reach a server that is away: they double, and vary by chance."""
 
 
+class Terms(NamedTuple):
+    """On which terms what a run gave is appended."""
+
+    run: str
+    """It must be running."""
+    after: int | None
+    """Events of the run that come before; None: any number."""
+    end: State | None
+    """The state that it has from then on."""
+    mark: str | None = None
+    """That the lease of its producer must have; None: any."""
+
+    def line(self, drafts: Sequence[Draft]) -> bytes:
+        """What the script is told."""
+        events = sum(draft.kind in _EVENTS for draft in drafts)
+        after = "-" if self.after is None else self.after
+        return f"{after} {len(drafts)} {events} {self.end or '-'} {self.mark or '-'}".encode()
+
+
 class _Order:
-    """An entry to be appended."""
+    """Something to be appended, as one."""
 
-    __slots__ = ("channel", "draft", "id", "sent")
+    __slots__ = ("answer", "channel", "drafts", "sent", "size", "terms")
 
-    def __init__(self, channel: str, draft: Draft, id: asyncio.Future[str]) -> None:
+    def __init__(
+        self,
+        channel: str,
+        drafts: Sequence[Draft],
+        size: int,
+        terms: Terms | None,
+        answer: asyncio.Future[tuple[str, int]],
+    ) -> None:
         self.channel = channel
-        self.draft = draft
-        self.id = id
+        self.drafts = drafts
+        self.size = size
+        self.terms = terms
+        self.answer = answer
+        """The epoch, and what the script answered."""
         self.sent = False
 
 
@@ -67,15 +104,25 @@ class Publisher:
 
     async def append(self, channel: str, draft: Draft) -> str:
         """Append an entry, return its id once it is stored."""
+        epoch, sequence = await self._do(channel, (draft,), len(draft.head) + len(draft.tail), None)
+        return event_id(epoch, sequence)
+
+    async def extend(self, channel: str, drafts: Sequence[Draft], terms: Terms) -> bool:
+        """Append what a run gave, and its end, all of it or nothing; False if it isn't running."""
+        size = sum(len(draft.head) + len(draft.tail) for draft in drafts)
+        _, stored = await self._do(channel, drafts, size, terms)
+        return stored > 0
+
+    async def _do(self, channel: str, drafts: Sequence[Draft], size: int, terms: Terms | None) -> tuple[str, int]:
         if self._closed.is_set():
             raise PublishError(f"{self._server.name} is not open; the event is not stored")
-        order = _Order(channel, draft, self._loop.create_future())
+        order = _Order(channel, drafts, size, terms, self._loop.create_future())
         self._orders.append(order)
         if self._worker is None:
             self._worker = self._loop.create_task(self._work())
         try:
             async with asyncio.timeout(self._timeout):
-                return await order.id
+                return await order.answer
         except TimeoutError:
             known = "may or may not be" if order.sent else "is not"
             trouble = f" ({self._trouble})" if self._trouble else ""
@@ -103,12 +150,13 @@ class Publisher:
 
     def _take(self) -> list[_Order]:
         batch: list[_Order] = []
-        size = 0
-        while self._orders and len(batch) < _MOST and size < _MOST_BYTES:
+        entries = size = 0
+        while self._orders and entries < _MOST and size < _MOST_BYTES:
             order = self._orders.popleft()
-            if not order.id.done():  # else nobody waits for it any more
+            if not order.answer.done():  # else nobody waits for it any more
                 batch.append(order)
-                size += len(order.draft.head) + len(order.draft.tail)
+                entries += len(order.drafts) or 1
+                size += order.size
         return batch
 
     async def _send(self, batch: list[_Order]) -> None:
@@ -118,7 +166,7 @@ class Publisher:
                 if not self._script.sha:
                     await self._server.begin()
                     await self._server.load(self._script)
-                epoch, sequences, *failures = await self._execute(batch)
+                epoch, newest, answers, *failures = await self._execute(batch)
         except NoScriptError:  # the server was started again: nothing was done
             self._script.sha = ""
             self._put_back(batch)
@@ -135,7 +183,8 @@ class Publisher:
                 raise
         else:
             self._failures, self._trouble = 0, ""
-            self._acknowledge(batch, since, epoch.decode(), [int(sequence) for sequence in sequences.split()], failures)
+            self._known.learn(epoch.decode(), int(newest), since)
+            self._tell(batch, epoch.decode(), map(int, answers.split()), failures)
 
     def _put_back(self, batch: list[_Order]) -> None:
         for order in batch:
@@ -154,14 +203,21 @@ class Publisher:
         # Bytes all of them, which redis-py takes as they are: there are many.
         places: dict[str, bytes] = {}
         keys = [self._keys.log, self._keys.ages, self._keys.names]
-        entries: list[bytes] = []
+        entries: list[bytes | str] = []
+        runs = False
         for order in batch:
-            channel, draft = order.channel, order.draft
+            channel = order.channel
             place = places.get(channel)
             if place is None:
                 place = places[channel] = b"%d" % (len(places) + 1)
                 keys += (self._keys.state(channel), self._keys.stream(channel))
-            entries += (place, b"%d" % draft.kind, draft.head, draft.tail)
+            if order.terms is not None:
+                runs = True
+                entries += (place, _RUN, order.terms.run, order.terms.line(order.drafts))
+            for draft in order.drafts:
+                entries += (place, b"%d" % draft.kind, draft.head, draft.tail)
+        if runs:
+            keys += (self._keys.running, self._keys.leases)
 
         def sending() -> None:
             for order in batch:
@@ -175,22 +231,20 @@ class Publisher:
             *self._kept,
             *self._known.arguments,
             self._keys.database,
+            len(places),
             *places,
             *entries,
             sending=sending,
         )
 
-    def _acknowledge(
-        self, batch: list[_Order], since: str, epoch: str, sequences: list[int], failures: list[bytes]
-    ) -> None:
-        self._known.learn(epoch, max(sequences), since)
+    def _tell(self, batch: list[_Order], epoch: str, answers: Iterable[int], failures: list[bytes]) -> None:
         reasons = iter(failures)
-        for order, sequence in zip(batch, sequences, strict=True):
-            if not sequence:
+        for order, answer in zip(batch, answers, strict=True):
+            if not answer:
                 self._fail(order, next(reasons).decode(errors="replace"))
-            elif not order.id.done():
-                order.id.set_result(event_id(epoch, sequence))
+            elif not order.answer.done():
+                order.answer.set_result((epoch, answer))
 
     def _fail(self, order: _Order, reason: str) -> None:
-        if not order.id.done():
-            order.id.set_exception(PublishError(f"{self._server.name}: {reason}"))
+        if not order.answer.done():
+            order.answer.set_exception(PublishError(f"{self._server.name}: {reason}"))

@@ -98,6 +98,11 @@ class Server:
             finally:  # which has been closed, if this was cut short
                 await self._pool.release(connection)
 
+    async def time(self) -> int:
+        """Its clock, in microseconds."""
+        seconds, microseconds = map(int, await self.call("TIME"))
+        return seconds * 1_000_000 + microseconds
+
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script."""
         for _ in range(2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from heapq import merge
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,8 +15,10 @@ from tidings.broker.redis.keeper import Keeper
 from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
 from tidings.broker.redis.listener import Listener
-from tidings.broker.redis.publisher import Publisher
+from tidings.broker.redis.publisher import Publisher, Terms
+from tidings.broker.redis.runs import Runs
 from tidings.broker.redis.server import ERRORS, Script, Server, database_of, may_pass
+from tidings.broker.run import Lease, Run, State
 from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, ChannelInfo, Feed, Page, Retention, Storage, first_page
 from tidings.errors import PublishError, StorageError
 
@@ -65,6 +68,7 @@ class RedisStorage(Storage):
             Publisher(server, self._keys, known, self._shown, self._timeout),
             Listener(server, self._keys, known, feed, self._newest),
             Keeper(server, self._keys, self._retention.forget_after),
+            Runs(server, self._keys),
         )
         self._open = opened
         try:
@@ -114,21 +118,23 @@ class RedisStorage(Storage):
         await self.append(channel, FINISH)
 
     async def read(self, channels: Sequence[str], after: int | None) -> Page:
-        if self._open is None:
-            raise StorageError("the log is not open")
-        known = self._open.known
+        opened = self._opened
+        known = opened.known
         asked = ("" if after is None else after, *self._shown, PAGE_ENTRIES, PAGE_BYTES)
         while True:
             since = known.epoch
-            call = self._open.server.run(self._page, self._keys_of(channels), (*asked, *known.arguments))
-            epoch, newest, forgotten, states = await self._call(call)
+            call = opened.server.run(self._page, self._keys_of(channels), (*asked, *known.arguments))
+            try:
+                epoch, newest, forgotten, states = await self._call(call)
+            except StorageError as error:
+                if error.temporary:
+                    opened.listener.begin_anew()  # when it can be read again, everybody is told to look
+                raise
             if known.learn(epoch.decode(), int(newest), since):
                 return _page(epoch.decode(), int(newest), int(forgotten), channels, states)
 
     async def channels(self, after: str, most: int) -> Sequence[ChannelInfo]:
-        if self._open is None:
-            raise StorageError("the log is not open")
-        server = self._open.server
+        server = self._opened.server
         start = f"({after}" if after else "-"
         some = min(most, _LISTED_AT_ONCE)
         found = await self._call(server.call("ZRANGEBYLEX", self._keys.names, start, "+", "LIMIT", 0, some))
@@ -145,7 +151,13 @@ class RedisStorage(Storage):
             keys += (self._keys.state(channel), self._keys.stream(channel))
         return keys
 
-    async def _call(self, command: Coroutine[Any, Any, T]) -> T:
+    @property
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise StorageError("the log is not open")
+        return self._open
+
+    async def _call(self, command: Coroutine[Any, Any, T], what: str = "read") -> T:
         """Wait for a command; `StorageError` if it fails."""
         if self._open is None:
             command.close()
@@ -158,22 +170,14 @@ class RedisStorage(Storage):
         await asyncio.wait([call], timeout=self._timeout)
         if not call.done():
             call.cancel()
-            raise self._away(f"{server.name} didn't answer within {self._timeout} s")
+            raise StorageError(f"{server.name} didn't answer within {self._timeout} s", temporary=True)
         try:
             return call.result()
         except asyncio.CancelledError:
             raise StorageError("the log was closed") from None
         except ERRORS as error:
-            message = f"{server.name} can't be read: {server.describe(error)}"
-            raise (
-                self._away(message) if may_pass(error) else StorageError(message)
-            ) from None  # which may show the password
-
-    def _away(self, message: str) -> StorageError:
-        """The error of a server that may come back; when it does, everybody is told to look again."""
-        if self._open is not None:
-            self._open.listener.begin_anew()
-        return StorageError(message, temporary=True)
+            message = f"{server.name} can't be {what}: {server.describe(error)}"
+            raise StorageError(message, temporary=may_pass(error)) from None  # which may show the password
 
     def _called(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
@@ -190,6 +194,40 @@ class RedisStorage(Storage):
         if self._open is not None:
             self._open.listener.unlisten(channel)
 
+    # -- background streams -------------------------------------------------------------------------------------------
+
+    async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
+        with _recording():
+            return await self._call(self._opened.runs.begin(channel, run, producer, lease), "written")
+
+    async def extend(
+        self, channel: str, run: str, after: int | None, drafts: Sequence[Draft], end: State | None = None
+    ) -> bool:
+        if self._open is None:
+            raise PublishError("the log is not open; the event is not stored")
+        return await self._open.publisher.extend(channel, drafts, Terms(run, after, end))
+
+    async def run_of(self, channel: str) -> Run | None:
+        return await self._call(self._opened.runs.last(channel))
+
+    async def renew(self, producer: str, lease: float) -> bool:
+        with _recording():
+            return await self._call(self._opened.runs.renew(producer, lease), "written")
+
+    async def leases(self) -> Sequence[Lease]:
+        return await self._call(self._opened.runs.leases())
+
+    async def abort(self, lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
+        with _recording():
+            opened = self._opened
+            runs = await self._call(opened.runs.running(lease.producer, most))
+            # Each has the lease's mark among its terms: when it was renewed, the others go on.
+            ended = await asyncio.gather(
+                *(opened.publisher.extend(run.channel, drafts, Terms(run.id, None, end, lease.mark)) for run in runs)
+            )
+            await self._call(opened.runs.release(lease, runs), "written")
+            return sum(ended)
+
 
 class _Open(NamedTuple):
     """What a storage has while it is open."""
@@ -199,6 +237,15 @@ class _Open(NamedTuple):
     publisher: Publisher
     listener: Listener
     keeper: Keeper
+    runs: Runs
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        raise PublishError(f"{error}; it may or may not be recorded") from None
 
 
 def _page(epoch: str, newest: int, forgotten: int, channels: Sequence[str], found: Sequence[Any]) -> Page:
