@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from tests.broker.background.storages import BEFORE, Leasing, opened, stored
 from tidings.broker.background.leases import Leases
-from tidings.broker.run import LEASE_SECONDS, State
+from tidings.broker.entry import Draft
+from tidings.broker.run import LEASE_SECONDS, Lease, State
+from tidings.errors import PublishError
 from tidings.testing.clock import advance
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +113,7 @@ async def test_leases_that_can_not_be_looked_at_are_looked_at_when_they_can(stor
     await advance(40)
     assert storage.state("chat") is State.RUNNING
     storage.fails = False
-    await advance(3)
+    await advance(5)
     assert storage.state("chat") is State.ABORTED
 
 
@@ -120,6 +123,76 @@ async def test_runs_that_could_not_be_ended_are_ended_later(storage: Leasing, le
     await advance(NOTICED + 4)
     assert not storage.faults
     assert stored(storage.entries("chat")) == ['aborted {"reason":"lost"}']
+
+
+async def test_after_an_outage_producers_have_time_to_renew(storage: Leasing, leases: Leases) -> None:
+    await begin(storage, "alive")
+    storage.fails = True
+    await advance(40)
+    storage.fails = False
+    await advance(3.2)  # until its next renewal, at the latest
+    storage.hold("alive", LEASE_SECONDS)
+    await advance(5)
+    assert storage.state("chat") is State.RUNNING
+
+
+@pytest.mark.parametrize("jump", [12.0, 3_600.0])
+async def test_when_the_machine_was_suspended_producers_have_time_to_renew(
+    storage: Leasing, leases: Leases, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    await begin(storage, "alive", "chat")
+    await begin(storage, "lost", "other")
+    await advance(5)
+    storage.hold("alive", -1.0)
+    storage.hold("lost", -1.0)
+    monkeypatch.setattr("tidings.broker.background.leases.time", Shifted(jump))
+    await advance(5 + 3.2)
+    storage.hold("alive", LEASE_SECONDS)
+    await advance(3)
+    assert storage.state("chat") is State.RUNNING
+    assert storage.state("other") is State.ABORTED
+
+
+async def test_a_lease_that_runs_out_soon_after_the_machine_was_suspended_may_be_renewed(
+    storage: Leasing, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(storage, "alive")
+    await advance(8)
+    monkeypatch.setattr("tidings.broker.background.leases.time", Shifted(8.5))
+    await advance(2.3)
+    storage.hold("alive", 1.0)
+    await advance(2.6)
+    storage.hold("alive", LEASE_SECONDS)
+    await advance(3)
+    assert storage.state("chat") is State.RUNNING
+
+
+class Shifted:
+    """A clock that was set forward."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def time(self) -> float:
+        return time.time() + self._seconds
+
+
+async def test_a_lost_producer_whose_runs_can_not_be_ended_is_in_nobodys_way(
+    storage: Leasing, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abort = storage.abort
+
+    async def refuse(lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
+        if lease.producer == "stuck":
+            raise PublishError("something else is stored under its key")
+        return await abort(lease, drafts, end, most)
+
+    monkeypatch.setattr(storage, "abort", refuse)
+    await begin(storage, "stuck", "one")
+    await begin(storage, "lost", "other")
+    await advance(NOTICED)
+    assert storage.state("one") is State.RUNNING
+    assert storage.state("other") is State.ABORTED
 
 
 async def test_several_that_watch_end_a_run_once(
@@ -187,6 +260,20 @@ async def test_who_finds_that_its_lease_is_gone_is_told(storage: Leasing, leases
     await advance(4)
     assert len(losses) == 1
     assert losses[0] <= gone + 3.1
+
+
+async def test_who_renews_its_lease_too_late_is_told(storage: Leasing, leases: Leases, losses: list[float]) -> None:
+    # Its runs may have been ended, and another one that was begun since has given it a lease again.
+    await begin(storage, "this one")
+    leases.keep()
+    storage.fails = True
+    await advance(LEASE_SECONDS + 0.1)
+    storage.fails = False
+    storage.hold("this one", LEASE_SECONDS)
+    await advance(1)
+    assert len(losses) == 1
+    await advance(30)
+    assert len(losses) == 1
 
 
 async def test_closing_leaves_no_task_behind(storage: Leasing) -> None:

@@ -26,7 +26,7 @@ _SECOND_LOOK: Final = 0.6
 
 _OVERSLEPT: Final = 2.0
 """Seconds by which a pause was too long: the machine was suspended, its clock was set, or this process was stopped.
-Then leases may have run out whose producers are about to renew them."""
+Then, as after an outage of the storage, leases may have run out whose producers are about to renew them."""
 
 _AGAIN: Final = 0.5
 """Seconds after which what failed is tried again."""
@@ -71,8 +71,10 @@ class Leases:
 
     async def _renew(self) -> None:
         pause = _RENEWAL
+        renewed = _now()  # by who began the first run
         while True:
             await asyncio.sleep(pause)
+            asked = _now()
             try:
                 kept = await self._storage.renew(self._producer, LEASE_SECONDS)
             except (PublishError, StorageError) as error:
@@ -80,34 +82,52 @@ class Leases:
                 pause = _AGAIN
             else:
                 pause = _RENEWAL
-                if not kept:
+                if not kept or _seconds_since(renewed) > LEASE_SECONDS:  # else somebody else has begun it anew
                     self._on_loss()
+                renewed = asked
 
     async def _watch(self) -> None:
         suspects: dict[str, str] = {}  # producers whose lease had run out at the last look, and its mark then
+        on_time = True
         while True:
-            pause = _AGAIN
+            looked = _now()
             try:
                 leases = await self._storage.leases()
-                for lease in leases:
-                    if lease.left <= 0 and suspects.get(lease.producer) == lease.mark:
-                        await self._end_runs(lease)
             except (PublishError, StorageError) as error:
                 logger.debug("the leases of background streams can't be looked at for now: %s", error)
+                on_time, pause = False, _AGAIN
             else:
-                suspects = {lease.producer: lease.mark for lease in leases if lease.left <= 0}
+                over = [lease for lease in leases if lease.left <= 0]
+                for lease in over:
+                    if on_time and suspects.get(lease.producer) == lease.mark:
+                        await self._end_runs(lease)
+                suspects = {lease.producer: lease.mark for lease in over}
                 # What nobody holds yet is held for this long at least.
                 pause = min([LEASE_SECONDS, *(lease.left for lease in leases if lease.left > 0)])
-                pause = min(pause, _SECOND_LOOK) if suspects else pause
-            before = time.time()
+                if not on_time:
+                    pause = _RENEWAL + _AGAIN
+                elif over:
+                    pause = min(pause, _SECOND_LOOK)
+                on_time = True
             await asyncio.sleep(pause + random.uniform(0.0, 0.2))  # noqa: S311 - to spread them
-            if time.time() - before > pause + _OVERSLEPT:
-                suspects.clear()
-                await asyncio.sleep(_RENEWAL + _AGAIN)
+            on_time = on_time and _seconds_since(looked) <= pause + _OVERSLEPT
 
     async def _end_runs(self, lease: Lease) -> None:
         ended = 0
-        while some := await self._storage.abort(lease, LOST.drafts, LOST.state, _ENDED_AT_ONCE):
-            ended += some
+        try:
+            while some := await self._storage.abort(lease, LOST.drafts, LOST.state, _ENDED_AT_ONCE):
+                ended += some
+        except (PublishError, StorageError) as error:
+            logger.debug("the background streams of %s can't be ended for now: %s", lease.producer, error)
         if ended:
             logger.warning("%s is lost; %d of its background streams were ended", lease.producer, ended)
+
+
+def _now() -> tuple[float, float]:
+    return time.time(), asyncio.get_running_loop().time()
+
+
+def _seconds_since(then: tuple[float, float]) -> float:
+    """By the clock that says more: one may be set back, the other stands still while the machine is suspended."""
+    now = _now()
+    return max(now[0] - then[0], now[1] - then[1])

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -36,8 +36,11 @@ _MAX_SYNC: Final = 1_000
 _SHUTDOWN_PATIENCE: Final = 1.5
 """Seconds that a source may take to end when its broker is closed."""
 
+_LAST_WORDS: Final = 0.5
+"""Seconds for which readers are waited for, then."""
+
 _LOOK: Final = 0.05
-"""Seconds between two looks at whether another process has stopped a run."""
+"""Seconds between two looks at whether another process has stopped a run, or readers have left."""
 
 _AGAIN: Final = 0.5
 """Seconds after which the mailbox is opened again, if it couldn't be read."""
@@ -223,11 +226,13 @@ class Producer:
     async def close(self, grace: float | None) -> None:
         """End all runs: for `grace` seconds they may go on, then they are stopped."""
         self._closing = True
+        channels = {runner.channel for runner in self._runners.values()}
         try:
             await self._wait_for_all(grace)
             for runner in list(self._runners.values()):
                 runner.stop(SHUTDOWN, _SHUTDOWN_PATIENCE)
             await self._wait_for_all(_SHUTDOWN_PATIENCE + PATIENCE)
+            await self._wait_for_readers(channels)
         finally:
             for runner in list(self._runners.values()):
                 runner.drop()
@@ -243,6 +248,12 @@ class Producer:
             async with asyncio.timeout(timeout):
                 while left := [*self._starting, *self._undoing, *(runner.ended for runner in self._runners.values())]:
                     await asyncio.wait(left)
+
+    async def _wait_for_readers(self, channels: Iterable[str]) -> None:
+        """Let who reads here hear of the ends. They leave when they have."""
+        end = self._broker.log.loop.time() + _LAST_WORDS
+        while any(map(self._broker.log.readers, channels)) and self._broker.log.loop.time() < end:
+            await asyncio.sleep(_LOOK)
 
 
 def _mailbox_of(producer: str) -> str:
