@@ -192,7 +192,7 @@ class MemoryStorage(Storage):
     async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:  # noqa: ARG002 - see leases()
         self._producers.add(producer)
         last = self._runs.get(channel)
-        if last is not None and last.state is State.RUNNING:
+        if last is not None and (last.state is State.RUNNING or last.id == run):
             return last.id == run
         self._runs[channel] = _Run(run, producer, time.time())
         state = self._find(channel)

@@ -199,6 +199,7 @@ class Storage(ABC):
 
     # -- background streams -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
         """Record that a run of this channel has begun, and renew its producer's lease, for so many seconds.
 
@@ -207,13 +208,13 @@ class Storage(ABC):
 
         Returns:
             False if another run of it is running, whatever its producer's lease: then nothing has changed. True also
-            if this very run was recorded before.
+            if this very run was recorded before; if it has ended since, that stays.
 
         Raises:
             PublishError: it may or may not be recorded.
         """
-        raise NotImplementedError  # for now
 
+    @abstractmethod
     async def extend(
         self, channel: str, run: str, after: int | None, drafts: Sequence[Draft], end: State | None = None
     ) -> bool:
@@ -233,32 +234,35 @@ class Storage(ABC):
         Raises:
             PublishError: it may or may not be stored. This may be repeated, as `after` is given.
         """
-        raise NotImplementedError  # for now
 
+    @abstractmethod
     async def run_of(self, channel: str) -> Run | None:
         """The last run of a channel; None if there was none, or it is forgotten.
 
         Raises:
             StorageError: the log can't be read.
         """
-        raise NotImplementedError  # for now
 
+    @abstractmethod
     async def renew(self, producer: str, lease: float) -> bool:
-        """Renew a producer's lease, for so many seconds from now; whether there was one, run out or not.
+        """Renew a producer's lease, for so many seconds from now.
+
+        Returns:
+            False if there was none: then none is made. True also if it had run out.
 
         Raises:
             PublishError: it may or may not be renewed.
         """
-        raise NotImplementedError  # for now
 
+    @abstractmethod
     async def leases(self) -> Sequence[Lease]:
         """Those of all producers.
 
         Raises:
             StorageError: the log can't be read.
         """
-        raise NotImplementedError  # for now
 
+    @abstractmethod
     async def abort(self, lease: Lease, drafts: Sequence[Draft], end: State, most: int) -> int:
         """End some runs of a producer whose lease is still this one, each by these drafts.
 
@@ -270,4 +274,3 @@ class Storage(ABC):
         Raises:
             PublishError: they may or may not have ended.
         """
-        raise NotImplementedError  # for now
