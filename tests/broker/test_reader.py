@@ -14,12 +14,13 @@ import pytest
 
 from tests.asgi import PATIENCE
 from tests.broker.contract.reading import until
+from tests.broker.no_runs import WithoutRuns
 from tidings.broker import log as log_module
 from tidings.broker import reader as reader_module
 from tidings.broker.entry import FINISH, Draft, Entry, Kind, split_frame
 from tidings.broker.log import Batch, Log
 from tidings.broker.reader import OpenBroker, Reader
-from tidings.broker.storage import ChannelInfo, Feed, Page, Storage
+from tidings.broker.storage import ChannelInfo, Feed, Page
 from tidings.broker.subscription import Subscription
 from tidings.errors import BrokerClosed, StorageError
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.anyio
 EVENT = Draft(Kind.JSON, b"data: 1\n", b"\n")
 
 
-class FakeStorage(Storage):
+class FakeStorage(WithoutRuns):
     """Keeps everything, feeds when it is told to, and reads in three steps between which anything may happen."""
 
     epoch = "e"

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.broker.no_runs import WithoutRuns
 from tests.broker.test_reader import Called, Waiting
 from tidings.broker import log as log_module
 from tidings.broker.entry import Draft, Entry, Kind, parse_id, split_frame
 from tidings.broker.log import Log
 from tidings.broker.reader import OpenBroker, Reader
-from tidings.broker.storage import ChannelInfo, Feed, Page, Storage
+from tidings.broker.storage import ChannelInfo, Feed, Page
 from tidings.errors import StorageError
 
 EVENT = Draft(Kind.JSON, b"data: 1\n", b"\n")
@@ -60,7 +61,7 @@ class Elsewhere:
         return Page(self.epoch, found[:PAGE_ENTRIES], position, newest, trimmed, finished=False)
 
 
-class DistantStorage(Storage):
+class DistantStorage(WithoutRuns):
     """Knows of the log what it is told."""
 
     def __init__(self) -> None:

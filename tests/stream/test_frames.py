@@ -1049,4 +1049,4 @@ async def test_streams_that_ended_leave_nothing(broker: Broker) -> None:
     for _ in range(3):
         assert await count() <= before
     assert not broker._open.log._views
-    assert len(asyncio.all_tasks()) <= 2
+    assert len(asyncio.all_tasks()) <= 3  # this one, its runner's, and the one that looks after leases
