@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev tests/clients/node_modules lint
 	tools/system-packages chromium:chromium nginx:nginx-light curl:curl redis-server:redis-server
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
