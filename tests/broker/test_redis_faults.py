@@ -387,7 +387,7 @@ async def test_a_log_that_is_flushed(server: RedisServer) -> None:
 
 @pytest.mark.parametrize("lost", ["log", "newest"])
 async def test_a_log_whose_channels_are_left(server: RedisServer, lost: str) -> None:
-    async with Scene(server.url) as scene:
+    async with Scene(server.url, timeout=PATIENCE) as scene:
         await scene.flows()
         if lost == "log":
             server.client.delete("{tidings}:log")
