@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker.redis_server import RedisServer
 from tests.docs.pages import ROOT, sections
-from tests.servers.servers import COMMANDS, RawClient, Server
+from tests.servers.servers import COMMANDS, RawClient, Server, free_port, require, wait_until
+from tests.servers.test_nginx import MAIN
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -59,6 +62,18 @@ def test_an_example_says_what_it_answers_and_how_it_runs(path: Path) -> None:
     assert lines[0].endswith("?")
     assert any(re.fullmatch(rf"uvicorn examples\.{path.stem}:app( --workers \d)?", line) for line in lines)
     assert f"def test_{path.stem}" in Path(__file__).read_text(), "no test runs it"
+
+
+def test_the_table_of_examples_repeats_what_they_say() -> None:
+    text = (ROOT / "examples" / "README.md").read_text()
+    rows = re.findall(r"^\| (.+\?) \| \[(\w+\.py)\]\(\2\) \| `(uvicorn .+)` \|$", text, re.MULTILINE)
+    assert sorted(file for _, file, _ in rows) == [path.name for path in EXAMPLES]
+    for question, file, command in rows:
+        docstring = ast.get_docstring(ast.parse((ROOT / "examples" / file).read_text())) or ""
+        assert docstring.startswith(f"{question}\n")
+        assert command in [line.strip() for line in docstring.split("\n")]
+    for file in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / "examples" / file).exists()
 
 
 def test_first_stream(example: Example) -> None:
@@ -253,3 +268,155 @@ def test_several_workers(example: Example, tmp_path: Path) -> None:
         assert [event.json()["ship"] for event in events] == [*(f"Alma {number}" for number in range(count)), "Bente"]
         assert events[-1].id == done.stdout.strip()
         assert [event.id for event in events] == [event.id for event in readers[0].events]
+
+
+def test_plain_starlette(example: Example) -> None:
+    countdown = example.get("/countdown/2").read_all()
+    assert countdown.clean
+    assert [(event.event, event.json()) for event in countdown.events] == [("tick", 2), ("tick", 1), ("liftoff", 0)]
+
+    reader = example.get("/launches")
+    ids = [example.post("/launches", craft).read_all().body.decode() for craft in ("kite", "balloon")]
+    events = reader.read_until(b"balloon").events
+    assert [(event.event, event.id) for event in events] == [("launch", id) for id in ids]
+    resumed = example.get("/launches", headers={"last-event-id": ids[0]}).read_until(b"balloon")
+    assert [event.id for event in resumed.events] == ids[1:]
+
+
+def test_beside_litestar(example: Example) -> None:
+    reader = example.get("/orders/live")
+    assert reader.headers["content-type"] == "text/event-stream; charset=utf-8"
+    ids = [
+        json.loads(example.get(f"/orders?dish={dish}", "POST").read_all().body)["id"]
+        for dish in ("soup", "rice", "tea")
+    ]
+    events = reader.read_until(b"tea").events
+    assert [(event.event, event.id, event.json()["dish"]) for event in events] == [
+        ("order", id, dish) for id, dish in zip(ids, ("soup", "rice", "tea"), strict=True)
+    ]
+    resumed = example.get("/orders/live", headers={"last-event-id": ids[0]}).read_until(b"tea")
+    assert [event.id for event in resumed.events] == ids[1:]
+    # What isn't mounted is Litestar's.
+    assert json.loads(example.get("/elsewhere").read_all().body)["status_code"] == 404
+
+
+def test_log_viewer(example: Example, tmp_path: Path) -> None:
+    assert b"EventSource" in example.get("/").read_all().body
+    log = tmp_path / "app.log"
+    stream = example.get("/lines")  # of a file that isn't there yet
+    with log.open("w", encoding="utf-8") as file:
+        for text in ("tea\n", "caf\u00e9\r\n", "whole"):
+            file.write(text)
+            file.flush()
+        stream.read_until("caf\u00e9".encode()).read_until(b"\n\n")
+        file.write(" again\n")
+    stream.read_until(b"again")
+    assert [(event.id, event.json()) for event in stream.events] == [
+        ("4", "tea"),
+        ("11", "caf\u00e9"),
+        ("23", "whole again"),
+    ]
+    stream.leave()
+
+    with log.open("a") as file:
+        file.write("written meanwhile\n")
+    resumed = example.get("/lines", headers={"last-event-id": "11"}).read_until(b"meanwhile")
+    assert [event.json() for event in resumed.events] == ["whole again", "written meanwhile"]
+    log.unlink()
+    log.write_text("of a new file\n")
+    assert resumed.read_until(b"new file").events[-1].id == "14"
+    assert example.get("/lines", headers={"last-event-id": "-1"}).status == 422
+
+
+def test_log_viewer_begins_near_the_end(example: Example, tmp_path: Path) -> None:
+    (tmp_path / "app.log").write_text("".join(f"line {number:010}\n" for number in range(1000)))
+    events = example.get("/lines").read_until(b"0999").events
+    assert [event.json() for event in events] == [f"line {number:010}" for number in range(1000 - 256, 1000)]
+
+
+@pytest.fixture
+def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A server that examples find by `BROKER_URL`."""
+    with RedisServer(tmp_path / "redis") as redis:
+        monkeypatch.setenv("BROKER_URL", redis.url)
+        yield redis
+
+
+def test_redis_channel(redis: RedisServer, example: Example, tmp_path: Path) -> None:
+    with Server("uvicorn", "examples.redis_channel:app", tmp_path) as server, ExitStack() as stack:
+        other = Example(server, stack)
+        readers = [each.get("/calls") for each in (example, other)]
+        ids = [
+            json.loads(each.get(f"/calls?ticket={ticket}&desk=2", "POST").read_all().body)
+            for each, ticket in ((example, "A17"), (other, "A18"), (example, "A19"))
+        ]
+        for reader in readers:
+            events = reader.read_until(b"A19").events
+            assert [(event.event, event.id) for event in events] == [("called", id) for id in ids]
+            assert [event.json() for event in events] == [{"ticket": f"A{n}", "desk": 2} for n in (17, 18, 19)]
+
+    # A client of the server that has ended goes on at the other one.
+    moved = example.get("/calls", headers={"last-event-id": ids[0]}).read_until(b"A19")
+    assert [event.id for event in moved.events] == ids[1:]
+
+
+def test_redis_that_is_full_is_told_to_who_publishes(redis: RedisServer, tmp_path: Path) -> None:
+    with Server("uvicorn", "examples.redis_channel:app", tmp_path) as server:
+        redis.client.config_set("maxmemory", 1)
+        with server.get("/calls?ticket=A17&desk=2", "POST").read_head().read_all() as answer:
+            assert answer.status == 503
+            assert json.loads(answer.body) == {"detail": "the call was not made, try again"}
+
+
+@pytest.fixture
+def nginx(example: Example, tmp_path: Path) -> Iterator[int]:
+    """The port of an nginx with the configuration of examples/behind_nginx.conf; it is stopped after the example."""
+    port = free_port()
+    configuration = (ROOT / "examples" / "behind_nginx.conf").read_text()
+    for old, new in (
+        ("127.0.0.1:8000", f"127.0.0.1:{example.server.port}"),
+        ("listen 8080", f"listen 127.0.0.1:{port}"),
+    ):
+        assert old in configuration
+        configuration = configuration.replace(old, new)
+    path, log = tmp_path / "nginx.conf", tmp_path / "error.log"
+    path.write_text(MAIN.format(folder=tmp_path, configuration=configuration))
+    process = subprocess.Popen([require("nginx", "nginx-light"), "-c", str(path), "-e", str(log)])
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(answers, what="nginx answers")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_behind_nginx(nginx: int) -> None:
+    with RawClient(nginx, "/").read_head().read_all() as page:
+        assert b"EventSource" in page.body
+    # Few and small: where they were collected, for a compression for instance, nothing would come for a minute.
+    with (
+        RawClient(nginx, "/tide", headers={"accept-encoding": "gzip"}).read_head().read_until(b'"minute":10') as stream
+    ):
+        assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert "content-encoding" not in stream.headers
+        assert [event.json() for event in stream.events] == [
+            {"minute": 0, "cm": 200},
+            {"minute": 5, "cm": 208},
+            {"minute": 10, "cm": 215},
+        ]
+
+
+def test_the_configuration_beside_the_example_is_that_of_the_documentation() -> None:
+    def directives(text: str) -> list[str]:
+        return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+    (section,) = (each for each in sections(ROOT / "docs" / "deployment.md") if each.of("nginx"))
+    (documented,) = section.of("nginx")
+    beside = (ROOT / "examples" / "behind_nginx.conf").read_text()
+    assert directives(beside.replace("listen 8080;", "listen 80;")) == directives(documented.text)
