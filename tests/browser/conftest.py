@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser.demo_process import DEADLINE, DemoProcess
 
@@ -33,19 +33,22 @@ def browser() -> Iterator[Browser]:
         pytest.fail(f"{CHROMIUM} is missing, which the tests of the page need: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        # What a page shows may take as long as everything else here.
+        expect.set_options(timeout=DEADLINE * 1000)
         try:
             yield browser
         finally:
+            expect.set_options(timeout=None)
             browser.close()
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Callable[..., DemoProcess]]:
-    """Start a demo: `demo(follow=path)`."""
+    """Start a demo: `demo(path, "--workers", "1")`."""
     started: list[DemoProcess] = []
 
-    def start(follow: Path | None = None) -> DemoProcess:
-        process = DemoProcess(tmp_path, follow)
+    def start(follow: Path | None = None, *options: str) -> DemoProcess:
+        process = DemoProcess(tmp_path, follow, *options)
         started.append(process)
         process.start()
         return process
@@ -53,6 +56,23 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., DemoProcess]]:
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that the shared demo follows."""
+    path = tmp_path_factory.mktemp("log") / "harbour.log"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared_demo(tmp_path_factory: pytest.TempPathFactory, shared_log: Path) -> Iterator[DemoProcess]:
+    """One demo for all tests of a module that do it no harm: starting one takes its time."""
+    process = DemoProcess(tmp_path_factory.mktemp("demo"), shared_log)
+    process.start()
+    yield process
+    process.stop()
 
 
 class Visit:
@@ -74,6 +94,20 @@ class Visit:
     def _note_request(self, request: Request) -> None:
         self.origins.add("/".join(request.url.split("/")[:3]))
 
+    def text(self, selector: str) -> str:
+        return self.page.inner_text(selector)
+
+    def number(self, selector: str) -> int:
+        return int(self.text(selector).replace(",", ""))
+
+    def samples(self) -> int:
+        """How many the charts have been given."""
+        return int(self.page.get_attribute("#processor-chart", "data-samples") or 0)
+
+    def look_at(self, panel: str) -> None:
+        """Scroll to a panel: some are live only while they are in sight."""
+        self.page.locator(f"#{panel}").scroll_into_view_if_needed()
+
     def lines(self) -> list[str]:
         """The lines of the log that are shown, notices left out."""
         script = "() => [...document.querySelectorAll('#log-lines li:not(.notice)')].map(item => item.textContent)"
@@ -84,11 +118,13 @@ class Visit:
         return self.page.locator("#log-lines .notice").all_text_contents()
 
     def wait_for_lines(self, count: int) -> None:
+        self.look_at("logs")
         self.page.wait_for_function(
             "count => document.querySelectorAll('#log-lines li:not(.notice)').length >= count", arg=count
         )
 
     def wait_for_line(self, text: str) -> None:
+        self.look_at("logs")
         self.page.wait_for_function(
             "text => document.querySelector('#log-lines li:not(.notice):last-child')?.textContent === text", arg=text
         )
@@ -99,11 +135,14 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Open a page: `visit(url, color_scheme="dark")`, with the options of Playwright's contexts."""
+    """Open a page: `visit(url, color_scheme="dark")`, with the options of Playwright's contexts.
+
+    With `beside=another` it is a second tab of the same browser, which shares its connections and its visibility.
+    """
     contexts: list[BrowserContext] = []
 
-    def open_page(url: str, **options: Any) -> Visit:
-        context = browser.new_context(**options)
+    def open_page(url: str, beside: Visit | None = None, **options: Any) -> Visit:
+        context = browser.new_context(**options) if beside is None else beside.page.context
         contexts.append(context)
         visit = Visit(context.new_page())
         visit.page.goto(url)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 DEADLINE = 60.0
 """Seconds that anything may take: a bound for a test that hangs, not what it usually takes."""
 
@@ -28,14 +30,15 @@ class DemoProcess:
     """`tidings demo` on a port of its own choice the first time, and on the same one when it is started again.
 
     Args:
-        folder: Where its output and its access log go.
+        folder: Where its output and its files go.
         follow: The file to follow; None for the access log.
+        options: More of the command line.
     """
 
-    def __init__(self, folder: Path, follow: Path | None = None) -> None:
+    def __init__(self, folder: Path, follow: Path | None = None, *options: str) -> None:
         self._output = folder / "demo.out"
         self._data = folder / "data"
-        self._options = ["--follow", str(follow)] if follow else []
+        self._options = [*(["--follow", str(follow)] if follow else []), *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -55,8 +58,12 @@ class DemoProcess:
         eventually(self._is_announced, "the demo says where it is")
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """End the process by a signal; return its exit code (negative: that of the signal)."""
+        """End the process by a signal; return its exit code (negative: that of the signal).
+
+        None of its workers is left then: SIGKILL is sent to them as well, as when a machine loses its power.
+        """
         assert self._process is not None
+        workers = self.workers()
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signum)
         try:
@@ -64,6 +71,28 @@ class DemoProcess:
         finally:
             self._process.kill()
             self._process.wait()
+            for worker in workers if signum == signal.SIGKILL else ():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            _, left = psutil.wait_procs(workers, DEADLINE)
+            assert not left, "workers outlive their parent"
+
+    def kill_parent(self) -> None:
+        """Kill the process that looks after the workers, and nothing else."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that serve."""
+        assert self._process is not None
+        workers = []
+        # One that ends meanwhile has no command line.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    workers += [child] if "--multiprocessing-fork" in child.cmdline() else []
+        return workers
 
     def output(self) -> str:
         return self._output.read_text()

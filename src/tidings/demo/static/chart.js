@@ -179,7 +179,7 @@ export class Chart {
 
   recolour() {
     const style = getComputedStyle(document.documentElement);
-    for (const name of [...this.#series, "--grid", "--muted"]) {
+    for (const name of [...this.#series, "--grid", "--muted", "--panel"]) {
       this.#colours[name] = style.getPropertyValue(name).trim(); // #rrggbb, all of them
     }
   }
@@ -248,6 +248,11 @@ export class Chart {
     context.font = `11px ${getComputedStyle(this.canvas).fontFamily}`;
     context.fillStyle = this.#colours["--muted"];
     context.textBaseline = "top";
+    // A rim in the colour of the ground, so that it can be read on the line, too.
+    context.strokeStyle = this.#colours["--panel"];
+    context.lineWidth = 4;
+    context.lineJoin = "round";
+    context.strokeText(this.#label(this.#shownTop), plot.left, plot.top + 4);
     context.fillText(this.#label(this.#shownTop), plot.left, plot.top + 4);
   }
 

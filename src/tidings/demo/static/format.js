@@ -13,9 +13,14 @@ export function bytes(count) {
   return sizeParts(count).join("\u00a0");
 }
 
+/** [“1.2”, “MB/s”] */
+export function rateParts(bytesPerSecond) {
+  return scaled(bytesPerSecond, 1000, RATES);
+}
+
 /** “1.2 MB/s” */
 export function rate(bytesPerSecond) {
-  return scaled(bytesPerSecond, 1000, RATES).join("\u00a0");
+  return rateParts(bytesPerSecond).join("\u00a0");
 }
 
 export function percent(value) {
@@ -32,6 +37,20 @@ export function duration(seconds) {
 
 export function plural(count, one, many) {
   return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+}
+
+/** “14:03:22”, here */
+export function clock(milliseconds) {
+  return new Date(milliseconds).toLocaleTimeString("en-GB");
+}
+
+/** “1.1 s”, “3 minutes” */
+export function pause(milliseconds) {
+  return milliseconds < 90_000 ? `${(milliseconds / 1000).toFixed(1)}\u00a0s` : duration(milliseconds / 1000);
+}
+
+export function number(value) {
+  return value.toLocaleString("en");
 }
 
 function scaled(value, base, units) {

@@ -1,105 +1,45 @@
-// The page: two streams, two columns, and what the visitor does with them.
+// The page: three streams, six panels.
 
-import { LiveStream } from "./stream.js";
-import { LogView } from "./log.js";
-import { MachineView } from "./machine.js";
+import { fillFolds } from "./code.js";
+import { element, say } from "./dom.js";
+import { Fleet } from "./fleet.js";
+import { Chat } from "./panels/chat.js";
+import { Live } from "./panels/live.js";
+import { Logs } from "./panels/logs.js";
+import { News } from "./panels/news.js";
+import { Tasks } from "./panels/tasks.js";
+import { Workers } from "./panels/workers.js";
+import { desk, figures, log, start } from "./streams.js";
 
-/** Milliseconds without a sample after which the connection is taken for dead. */
-const SILENCE = 6000;
+const STATES = {
+  reconnecting: "Reconnecting",
+  cut: "Cut for five seconds",
+  connecting: "Connecting",
+  connected: "Connected",
+};
 
-const element = (id) => document.getElementById(id);
-
-const machineView = new MachineView();
-const logView = new LogView();
-
-const states = { machine: "connecting", log: "connecting" };
-let lastSample = performance.now();
-
-const machine = new LiveStream(
-  "machine",
-  {
-    host: (host) => machineView.host(host),
-    sample: (sample) => {
-      lastSample = performance.now();
-      machineView.sample(sample);
-    },
-  },
-  (state) => showState("machine", state),
-);
-
-const log = new LiveStream(
-  "log",
-  {
-    opened: (opening) => logView.open(opening),
-    logged: (line) => logView.line(line),
-    restarted: (restart) => logView.restart(restart),
-  },
-  (state) => showState("log", state),
-);
-
-function showState(stream, state) {
-  states[stream] = state;
-  const worst = ["reconnecting", "connecting", "connected"].find((s) => Object.values(states).includes(s));
-  const connection = element("connection");
-  if (connection.dataset.state !== worst) {
-    connection.dataset.state = worst;
-    connection.textContent = { reconnecting: "Reconnecting", connecting: "Connecting", connected: "Connected" }[worst];
+/** The state of the worst of the streams. */
+function showConnection() {
+  const states = [figures, desk, log].map(({ state }) => state);
+  const worst = Object.keys(STATES).find((state) => states.includes(state));
+  if (worst) {
+    element("connection").dataset.state = worst;
+    say(element("connection"), STATES[worst]);
   }
 }
 
-// -- the filter --
-
-let keyword = "";
-let typing = 0;
-
-function applyFilter() {
-  clearTimeout(typing);
-  const wanted = element("log-filter").value.trim();
-  if (wanted !== keyword) {
-    keyword = wanted;
-    logView.filter(keyword);
-    log.start(keyword ? { keyword } : {});
-  }
+for (const stream of [figures, desk, log]) {
+  stream.onState(showConnection);
 }
 
-element("log-filter").addEventListener("input", () => {
-  clearTimeout(typing);
-  typing = setTimeout(applyFilter, 250);
-});
+const fleet = new Fleet();
+figures.on("worker", (word) => fleet.heard(word)); // before the panels, which look at all of them
 
-element("log-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  applyFilter();
-});
-
-// A line for those who look at a quiet access log.
-element("log-knock").addEventListener("click", () => {
-  fetch(`favicon.svg?hello=${Date.now() % 100_000}`, { cache: "no-store" }).catch(() => {});
-});
-
-// -- connections --
-
-// A browser allows six connections to one server, over all of its tabs: those out of sight give theirs back. Both
-// streams go on where they stopped.
-document.addEventListener("visibilitychange", () => {
-  for (const stream of [machine, log]) {
-    if (document.hidden) {
-      stream.suspend();
-    } else {
-      lastSample = performance.now();
-      stream.resume();
-    }
-  }
-});
-
-// A connection may die without a word (a laptop that slept, a network that changed), and EventSource wouldn't notice.
-setInterval(() => {
-  if (!document.hidden && states.machine === "connected" && performance.now() - lastSample > SILENCE) {
-    lastSample = performance.now();
-    machine.renew();
-    log.renew();
-  }
-}, 1000);
-
-machine.start();
-log.start();
+new Live(figures, fleet);
+new News(desk, figures, fleet);
+new Workers(figures, fleet);
+new Tasks(desk);
+new Chat(desk);
+new Logs(log);
+fillFolds();
+start();

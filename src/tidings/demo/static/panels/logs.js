@@ -1,6 +1,8 @@
-// The right column: the log.
+// Logs: a file as it grows.
 
-import { plural } from "./format.js";
+import { send } from "../api.js";
+import { element, make, settled } from "../dom.js";
+import { plural } from "../format.js";
 
 /** Lines that are kept on the page, and that wait while it is paused. */
 const MOST_LINES = 1000;
@@ -20,9 +22,8 @@ const LEVELS = [
   ["warning", /\b(warn|warning)\b|" 4\d\d\b/i],
 ];
 
-const element = (id) => document.getElementById(id);
-
-export class LogView {
+export class Logs {
+  #log;
   #lines = element("log-lines");
   #scroll = element("log-scroll");
   #waiting = [];
@@ -35,7 +36,23 @@ export class LogView {
   #opened = false;
   #quiet = 0;
 
-  constructor() {
+  /** @param {import("../streams.js").LiveStream} log */
+  constructor(log) {
+    this.#log = log;
+    log
+      .on("opened", (opening) => this.#open(opening))
+      .on("logged", (line) => this.#line(line))
+      .on("restarted", (restart) => this.#restart(restart));
+    element("log-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#applyFilter();
+    });
+    element("log-filter").addEventListener("input", settled(() => this.#applyFilter(), 250));
+    // A line for those who look at a quiet access log.
+    element("log-knock").addEventListener("click", () => {
+      send("GET", `favicon.svg?hello=${Date.now() % 100_000}`);
+    });
+    this.#openInSight();
     element("log-pause").addEventListener("click", () => this.#togglePause());
     element("log-newest").addEventListener("click", () => this.#scrollToEnd());
     this.#scroll.addEventListener("scroll", () => this.#noteScroll(), { passive: true });
@@ -43,18 +60,33 @@ export class LogView {
     new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(this.#scroll);
   }
 
-  /** What the server filters by, to be marked in the lines; the list begins anew, and a pause is over. */
-  filter(keyword) {
+  /** The stream is open while the panel is in sight, or nearly so: connections are scarce. */
+  #openInSight() {
+    this.#log.hold("unseen");
+    const sight = new IntersectionObserver(
+      (entries) => (entries.at(-1).isIntersecting ? this.#log.release("unseen") : this.#log.hold("unseen")),
+      { rootMargin: "200px" },
+    );
+    sight.observe(element("logs"));
+  }
+
+  /** The server filters; the list begins anew, and a pause is over. */
+  #applyFilter() {
+    const keyword = element("log-filter").value.trim();
+    if (keyword === this.#keyword) {
+      return;
+    }
     this.#paused = false;
     this.#keyword = keyword;
     this.#marks = keyword ? new RegExp(`(${escapeRegExp(keyword)})`, "giu") : null;
     this.#clear();
     this.#opened = false;
     this.#describe();
+    this.#log.start(keyword ? { keyword } : {});
   }
 
   /** The start of a connection: it goes on where the last one stopped, or the list begins anew. */
-  open({ file, own, resumed, reason }) {
+  #open({ file, own, resumed, reason }) {
     this.#opened = true;
     const name = element("log-file");
     name.textContent = own ? `this page’s own requests, ${file}` : file;
@@ -69,11 +101,11 @@ export class LogView {
     this.#schedule();
   }
 
-  line({ text, cut }) {
+  #line({ text, cut }) {
     this.#add({ text, cut, fresh: this.#quiet === 0 });
   }
 
-  restart({ reason }) {
+  #restart({ reason }) {
     this.#add({ notice: NOTICES[reason] });
   }
 
@@ -126,33 +158,19 @@ export class LogView {
   }
 
   #render({ text, cut, fresh, notice }) {
-    const item = document.createElement("li");
     if (notice) {
-      item.className = "notice";
-      item.textContent = notice;
-      return item;
+      return make("li", "notice", notice);
     }
-    item.classList.toggle("fresh", fresh);
+    const item = make("li", fresh ? "fresh" : "");
     const level = LEVELS.find(([, pattern]) => pattern.test(text));
     if (level) {
       item.dataset.level = level[0];
     }
     // split() with a group in the pattern: every second part is a match.
     const parts = this.#marks ? text.split(this.#marks) : [text];
-    parts.forEach((part, index) => {
-      if (index % 2) {
-        const mark = document.createElement("mark");
-        mark.textContent = part;
-        item.append(mark);
-      } else {
-        item.append(part);
-      }
-    });
+    item.append(...parts.map((part, index) => (index % 2 ? make("mark", "", part) : part)));
     if (cut) {
-      const rest = document.createElement("span");
-      rest.className = "cut";
-      rest.textContent = " … the rest of this line is left out";
-      item.append(rest);
+      item.append(make("span", "cut", " … the rest of this line is left out"));
     }
     return item;
   }

@@ -1,0 +1,1 @@
+"""The panels of the page, one module each. `SHOWN` are the functions whose source the page shows."""
