@@ -1,8 +1,11 @@
 """What one server is enough to show: uvicorn, as most people run it."""
 
 import re
+import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -101,3 +104,19 @@ def test_a_new_stream_during_the_shutdown_ends_too(server: Server) -> None:
         server.process.terminate()
         late.socket.sendall(b"GET /idle HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert server.terminate() < 2
+
+
+def test_a_server_whose_first_stream_comes_after_the_signal_ends_too(serve: Serve) -> None:
+    # It serves what comes until it looks at its signals, ten times a second.
+    for _ in range(5):
+        server = serve()
+        with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            server.process.send_signal(signal.SIGTERM)
+            with suppress(ConnectionError):
+                client.sendall(b"GET /idle HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                client.settimeout(10)
+                begun = client.recv(100).startswith(b"HTTP/1.1 200")
+                server.process.wait(5)
+                if begun:
+                    return
+    pytest.fail("it never came in time")

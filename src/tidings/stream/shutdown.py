@@ -80,6 +80,9 @@ class Shutdown:
                 # SIG_DFL ends the process at once, SIG_IGN says that the signal means nothing here: both stay.
                 self._replaced[number] = handler
                 signal.signal(number, self._on_signal)
+                # uvicorn serves what comes within a moment after the signal, and this may be its first stream.
+                if getattr(getattr(handler, "__self__", None), "should_exit", None) is True:
+                    self.begun = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._loop.is_closed():

@@ -8,7 +8,7 @@ import random
 from typing import Any, Final
 
 from tidings.broker.redis.keys import Keys
-from tidings.broker.redis.server import ERRORS, Script, Server
+from tidings.broker.redis.server import ERRORS, Script, Server, end
 
 __all__ = ["Keeper"]
 
@@ -38,8 +38,7 @@ class Keeper:
     async def close(self) -> None:
         """Sweep no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
 
     async def _run(self) -> None:
         while True:

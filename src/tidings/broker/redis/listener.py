@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tidings.broker.entry import Draft, Entry
 from tidings.broker.redis.keys import Keys
 from tidings.broker.redis.known import Known
-from tidings.broker.redis.server import Server
+from tidings.broker.redis.server import Server, end
 from tidings.broker.storage import Feed
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class Listener:
         self._closed = True  # a task group that ends with an error forgets that it was cancelled as well
         for timer in self._leaving.values():
             timer.cancel()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end(self._task)
 
     # -- the connection -----------------------------------------------------------------------------------------------
 

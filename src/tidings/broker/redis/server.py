@@ -34,10 +34,13 @@ try:
 except ImportError as error:
     raise ImportError("a broker on Redis needs redis-py: pip install 'tidings[redis]'") from error
 
-__all__ = ["ERRORS", "Script", "Server", "database_of", "is_away", "is_loading", "may_pass"]
+__all__ = ["ERRORS", "Script", "Server", "database_of", "end", "is_away", "is_loading", "may_pass"]
 
 _CONNECTIONS: Final = 4
 """For commands; who wants one when all are in use waits."""
+
+_LOST: Final = 0.5
+"""Seconds after which a cancellation that had no effect is repeated."""
 
 ERRORS: Final = (RedisError, OSError, asyncio.TimeoutError)
 """What a command may end with."""
@@ -148,6 +151,13 @@ class Server:
         """Close all connections; what they are in the middle of fails."""
         with suppress(*ERRORS):
             await self._pool.disconnect()
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that talks to a server, until it ends: on Python 3.11 redis-py may lose a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_LOST)
 
 
 def may_pass(error: BaseException) -> bool:
