@@ -66,8 +66,15 @@ class Reader:
         self.events: list[ReceivedEvent] = []
         self.lost = 0
         """How often it has lost its stream, or found no server."""
+        self.opened = asyncio.Event()
         self._source = AsyncEventSource(
-            URL, last_event_id="earliest", client=client, retry=0.005, max_attempts=None, on_reconnect=self._on_lost
+            URL,
+            last_event_id="earliest",
+            client=client,
+            retry=0.005,
+            max_attempts=None,
+            on_open=lambda _response: self.opened.set(),
+            on_reconnect=self._on_lost,
         )
 
     def _on_lost(self, _error: Exception | None, _delay: float) -> None:
@@ -179,6 +186,9 @@ async def go_on(machines: Machines, faults: Iterable[Awaitable[None]], seconds: 
         async with asyncio.TaskGroup() as tasks:
             reading = [tasks.create_task(reader.read_until("the end")) for reader in readers]
             publishing = [tasks.create_task(publisher.run(RATE / PUBLISHERS, enough)) for publisher in publishers]
+            async with asyncio.timeout(PATIENCE):
+                for reader in readers:
+                    await reader.opened.wait()
             done = 0
             for fault in faults:
                 await asyncio.sleep(chance.uniform(0.2, 1.0))
