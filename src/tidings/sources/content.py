@@ -9,7 +9,7 @@ from typing import Any
 from tidings.sources.threaded import ThreadedSource
 from tidings.wire.frames import FrameSource
 
-__all__ = ["check_content", "close_content", "open_source"]
+__all__ = ["check_content", "close_content", "close_source", "open_source"]
 
 
 def check_content(content: Any) -> None:
@@ -37,7 +37,7 @@ async def close_content(content: Any) -> None:
 
 
 def open_source(content: Any) -> AsyncIterator[Any]:
-    """An async iterator over the content. If it has an `aclose`, that must be called at the end."""
+    """An async iterator over the content; `close_source` must be called at the end."""
     if isinstance(content, FrameSource):
         return content
     if isinstance(content, AsyncIterable):
@@ -46,6 +46,13 @@ def open_source(content: Any) -> AsyncIterator[Any]:
     if isinstance(content, list | tuple):
         return _listed(content)
     return ThreadedSource(content)
+
+
+async def close_source(source: AsyncIterator[Any]) -> None:
+    """Close an iterator where it stands, if it can be closed."""
+    aclose = getattr(source, "aclose", None)
+    if aclose is not None:
+        await aclose()
 
 
 async def _entered(iterator: Any) -> AsyncGenerator[Any, None]:

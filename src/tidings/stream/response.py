@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tidings.events import ItemEncoder, StreamItems, yields
-from tidings.sources.content import check_content, open_source
+from tidings.sources.content import check_content, close_source, open_source
 from tidings.sources.threaded import ThreadedSource, ThreadLimitReached
 from tidings.stream.ending import Ending
 from tidings.stream.endpoint import endpoint_generator
@@ -135,7 +135,7 @@ class EventSourceResponse(Response):
         source = open_source(content)
         if scope["method"] == "HEAD":
             # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
-            await _close_unbegun(source)
+            await close_source(source)
             await send(self._head())
             await send({"type": "http.response.body", "body": b""})
             return
@@ -175,7 +175,7 @@ class EventSourceResponse(Response):
             if isinstance(source, ThreadedSource):
                 source.reserve(self.max_sync_streams, LoopState.current().serve_thread)
         except BaseException as error:
-            await _close_unbegun(source)
+            await close_source(source)
             if isinstance(error, ThreadLimitReached):
                 raise HTTPException(503, "Too many streams, try again later.", {"retry-after": "5"}) from None
             raise
@@ -249,12 +249,6 @@ def _error_response(error: HTTPException) -> Response:
     if error.status_code in {204, 304}:  # RFC 9110 §6.4.1: these have no content
         return Response(status_code=error.status_code, headers=error.headers)
     return PlainTextResponse(error.detail, error.status_code, error.headers)
-
-
-async def _close_unbegun(source: Any) -> None:
-    aclose = getattr(source, "aclose", None)
-    if aclose is not None:
-        await aclose()
 
 
 _encode_anything = StreamItems().encoder()

@@ -16,6 +16,7 @@ from tidings.broker.entry import Draft
 from tidings.broker.reader import OpenBroker
 from tidings.broker.run import LEASE_SECONDS
 from tidings.errors import PublishError, StorageError
+from tidings.sources.content import close_source
 
 __all__ = ["PATIENCE", "Place", "Runner"]
 
@@ -157,7 +158,7 @@ class Runner:
                     self._pulls = True
                     await self._take_items()
             finally:
-                await _close(self._source)
+                await close_source(self._source)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if self._why is None and task is not None and task.cancelling():
@@ -282,10 +283,3 @@ def _text_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - it is somebody else's
         text = type(error).__name__
     return text.encode(errors="replace").decode()  # halves of surrogate pairs can't be sent
-
-
-async def _close(source: AsyncIterator[Any]) -> None:
-    """Close a source where it stands."""
-    aclose = getattr(source, "aclose", None)
-    if aclose is not None:
-        await aclose()
