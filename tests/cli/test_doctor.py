@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.cli.command import run, start
+from tests.servers.proxies import MAIN
 from tests.servers.servers import Server, free_port, require, wait_until
-from tests.servers.test_nginx import MAIN
 
 LOCATIONS = """
 gzip_min_length 0;

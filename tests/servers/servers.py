@@ -39,6 +39,10 @@ COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
         *(str(BIN / "granian"), app, "--interface", "asgi", "--port", str(port), "--host", "127.0.0.1"),
         *("--log-level", "debug", "--access-log"),
     ],
+    "gunicorn": lambda app, port: [
+        *(str(BIN / "gunicorn"), app, "--bind", f"127.0.0.1:{port}", "--workers", "2"),
+        *("--worker-class", "uvicorn_worker.UvicornWorker"),
+    ],
 }
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.servers import test_nginx
 from tests.servers.conftest import Serve
+from tests.servers.proxies import proxy
 from tests.servers.servers import RawClient, Server, wait_until
 from tidings.wire import EventDecoder
 
@@ -29,8 +30,6 @@ APP = "tests.servers.channel_apps:app"
 LARGE = 20_000
 """Bytes of an event, so that 700 are more than a channel's tail and all buffers before a socket hold."""
 
-nginx_port = test_nginx.port  # the fixture: an nginx in front of `server`
-
 _numbers = count(1)
 
 
@@ -39,6 +38,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with Server(request.param, APP, tmp_path_factory.mktemp("channels")) as server:
         yield server
         assert not re.search(r"ERROR|CRITICAL|WARNING|Traceback|Exception", server.log), server.log
+
+
+@pytest.fixture
+def nginx_port(server: Server, tmp_path: Path) -> Iterator[int]:
+    """An nginx in front of the server."""
+    with proxy("nginx", tmp_path, server.port) as port:
+        yield port
 
 
 @pytest.fixture
