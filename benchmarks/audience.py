@@ -7,7 +7,7 @@ one they would cost it more than it has.
 
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,11 @@ SILENCE_TIMEOUT = 30.0
 LINGER = 20_000_000
 # Bytes at the end of what a subscriber has in which its last event is looked for.
 TAIL = 512
+
+
+def last_mark(count: int) -> bytes:
+    """What stands in the last of so many events, and in no other."""
+    return b'"sequence":%d,' % (count - 1)
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,21 @@ class Hearing:
 class Subscriber:
     """What came to one of them, and when."""
 
-    __slots__ = ("chunks", "stream", "times")
+    __slots__ = ("chunks", "connected", "stream", "times")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self.connected = time.monotonic_ns()
         self.chunks: list[bytes] = []
         self.times: list[int] = []
 
-    def read(self) -> None:
+    def read(self) -> bool:
+        """Whether there was something, and not the end."""
         data = self.stream.client.recv(1 << 16)
-        self.times.append(time.monotonic_ns())
-        if not data:
-            raise ReceiveError("a connection ended before the last event")
-        self.chunks.append(data)
+        if data:
+            self.times.append(time.monotonic_ns())
+            self.chunks.append(data)
+        return bool(data)
 
     def has(self, mark: bytes) -> bool:
         tail = b""
@@ -76,15 +83,34 @@ class Subscriber:
 
 
 class Audience:
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Iterable[Stream] = ()) -> None:
         self._selector = selectors.DefaultSelector()
-        self._subscribers = [Subscriber(stream) for stream in streams]
-        for subscriber in self._subscribers:
-            subscriber.stream.client.setblocking(False)
-            self._selector.register(subscriber.stream.client, selectors.EVENT_READ, subscriber)
+        self._subscribers: list[Subscriber] = []
+        self._received = 0
+        for stream in streams:
+            self.add(stream)
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    def add(self, stream: Stream) -> None:
+        subscriber = Subscriber(stream)
+        self._subscribers.append(subscriber)
+        stream.client.setblocking(False)
+        self._selector.register(stream.client, selectors.EVENT_READ, subscriber)
+
+    def look(self, last: bytes) -> bool:
+        """Read what has come, once; whether anything has. A connection may end after its last event."""
+        ready = self._selector.select(0)
+        ended = [key for key, _ in ready if not key.data.read()]
+        for key in ended:
+            if not key.data.has(last):
+                raise ReceiveError("a connection ended before the last event")
+            self._selector.unregister(key.fileobj)
+        if len(ready) == len(ended):
+            return False
+        self._received = time.monotonic_ns()
+        return True
 
     def hear(self, count: int, pause: float) -> Hearing:
         """Read until all have the last of `count` events.
@@ -93,20 +119,17 @@ class Audience:
         pause of some seconds after each look it finds joined what came meanwhile; without, its own waking up is no
         part of a latency.
         """
-        last = b'"sequence":%d,' % (count - 1)
+        last = last_mark(count)
         waiting = list(self._subscribers)
-        started = finished = 0
+        started = 0
         used_before = used = 0.0
         silent_since = time.monotonic_ns()
         while True:
-            ready = self._selector.select(0)
-            if ready:
-                if not started:
-                    started, used_before = time.monotonic_ns(), time.process_time()
-                for key, _ in ready:
-                    key.data.read()
+            if not used:
+                started, used_before = time.monotonic_ns(), time.process_time()
+            if self.look(last):
                 used = time.process_time()
-                finished = silent_since = time.monotonic_ns()
+                silent_since = self._received
             elif not waiting:
                 if time.monotonic_ns() - silent_since > LINGER:
                     break
@@ -118,7 +141,8 @@ class Audience:
                 raise ReceiveError(f"{late} of {len(self)} subscribers wait for the last event")
             if pause:
                 time.sleep(pause)
-        return Hearing(finished, (used - used_before) * 1e9 / (finished - started))
+        share = (used - used_before) * 1e9 / (self._received - started) if used else 0.0
+        return Hearing(self._received, share)
 
     def check(self, count: int) -> list[Any]:
         """That everybody got every event, once, in order; the events.
@@ -136,14 +160,19 @@ class Audience:
                 check_complete(other.stream.events.feed(own), other.stream.events.unfinished, count)
         return events
 
-    def latencies(self, count: int) -> list[int]:
-        """Nanoseconds from when an event was made to its receipt, of each at each subscriber; all checked."""
+    def latencies(self, count: int, warm_up: int = 0) -> list[int]:
+        """Nanoseconds from when an event was made to its receipt, of each at each subscriber but for the first few;
+        all checked."""
         latencies: list[int] = []
         for subscriber in self._subscribers:
             events = subscriber.take_events()
             check_complete([event for _, event in events], subscriber.stream.events.unfinished, count)
-            latencies += [at - event["at"] for at, event in events]
+            latencies += [at - event["at"] for at, event in events[warm_up:]]
         return latencies
+
+    def first_bytes(self) -> list[int]:
+        """Nanoseconds that each waited for the first byte of what it has, from when it was connected."""
+        return [subscriber.times[0] - subscriber.connected for subscriber in self._subscribers]
 
     def close(self) -> None:
         self._selector.close()

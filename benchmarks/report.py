@@ -1,39 +1,13 @@
-"""A run as Markdown, which reads as well in a terminal, and as JSON."""
+"""A run as Markdown, which reads as well in a terminal."""
 
-import json
-import os
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from benchmarks import redis_server
-from benchmarks.command import distribution_version
 from benchmarks.peers import PEERS
 from benchmarks.results import TARGETS, Results
-from benchmarks.sizes import Sizes
+from benchmarks.runs import Run
 from benchmarks.workloads import WORKLOADS, Workload
 
-SHARED = ("uvicorn", "uvloop", "httptools", "starlette", "pydantic", "anyio", "httpx", "redis")
-
-
-def versions(peers: Sequence[str]) -> dict[str, str]:
-    own = {key: PEERS[key].installed_version() for key in peers}
-    shared = {name: distribution_version(name) for name in SHARED if name not in own}
-    return {"python": platform.python_version(), **own, **shared, "redis-server": redis_server.version()}
-
-
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def machine() -> str:
-    return f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor_name()}"
+COUNTED = "Every event was counted: what lost one, or had one twice or out of order, failed, and is in no figure."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -55,30 +29,37 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{form.format(min(values))} to {form.format(max(values))}"
 
 
-def compared(workload: Workload, peer: str, results: Results) -> str:
+def compared(workload: Workload, peer: str, point: int | None, results: Results) -> str:
     """How many times better tidings is by the workload's first figure."""
-    figure = next(iter(workload.figures))
-    own = results.median(workload.key, "tidings", figure)
-    other = results.median(workload.key, peer, figure)
+    own = results.median(workload.key, "tidings", workload.main, point)
+    other = results.median(workload.key, peer, workload.main, point)
     if not own or not other:
         return "-"
     return f"{own / other if workload.more_is_better else other / own:.2f}"
 
 
-def workload_table(workload: Workload, peers: Sequence[str], results: Results) -> list[str]:
-    main = next(iter(workload.figures))
-    measured = [peer for peer in peers if results.values(workload.key, peer, main)]
+def workload_table(workload: Workload, run: Run) -> list[str]:
+    results, main = run.results, workload.main
+    measured = [
+        (peer, point)
+        for point in workload.points(run.sizes)
+        for peer in run.peers
+        if results.values(workload.key, peer, main, point)
+    ]
     if not measured:
         return []
-    rows = [["peer", *workload.figures, f"{main}, min to max"]]
-    for peer in measured:
-        medians = [form.format(results.median(workload.key, peer, figure)) for figure, form in workload.figures.items()]
-        values = results.values(workload.key, peer, main)
-        rows.append([PEERS[peer].title, *medians, spread(values, workload.figures[main])])
-    if len(measured) > 1:
-        column = ["tidings is x better", *(compared(workload, peer, results) for peer in measured)]
-        rows = [[*row, cell] for row, cell in zip(rows, column, strict=True)]
-    return table(rows[0], rows[1:])
+    compares = len({peer for peer, _ in measured}) > 1
+    grows = [workload.by] if workload.by else []
+    header = ["peer", *grows, *workload.figures, f"{main}, min to max", *(["tidings is x better"] if compares else [])]
+    rows = []
+    for peer, point in measured:
+        medians = [
+            form.format(results.median(workload.key, peer, figure, point)) for figure, form in workload.figures.items()
+        ]
+        row = [PEERS[peer].title, *([] if point is None else [f"{point:,}"]), *medians]
+        row.append(spread(results.values(workload.key, peer, main, point), workload.figures[main]))
+        rows.append([*row, compared(workload, peer, point, results)] if compares else row)
+    return table(header, rows)
 
 
 def contention(workload: Workload, peers: Sequence[str], results: Results) -> list[str]:
@@ -124,47 +105,24 @@ def targets_table(workloads: Sequence[str], results: Results) -> list[str]:
     return table(["target", "measured", "must", "aim", "verdict"], rows) if rows else []
 
 
-def text(results: Results, workloads: Sequence[str], peers: Sequence[str], sizes: Sizes, rounds: int) -> str:
-    out = [f"Medians of {rounds} round{'s' if rounds > 1 else ''}. {machine()}.", ""]
-    out += [", ".join(f"{name} {number}" for name, number in versions(peers).items()) + ".", ""]
-    for key in workloads:
-        lines = workload_table(WORKLOADS[key], peers, results)
+def rounds_text(run: Run) -> str:
+    rounds = {run.results.rounds(key) for key in run.workloads if not WORKLOADS[key].rounds} - {0} or {1}
+    return " to ".join(str(number) for number in sorted({min(rounds), max(rounds)}))
+
+
+def text(run: Run) -> str:
+    results = run.results
+    out = [f"Medians of rounds: {rounds_text(run)}. {run.machine}.", "", COUNTED, ""]
+    out += [", ".join(f"{name} {number}" for name, number in run.versions.items()) + ".", ""]
+    for key in run.workloads:
+        lines = workload_table(WORKLOADS[key], run)
         if lines:
-            out += [f"## {key}: {WORKLOADS[key].title.format(sizes=sizes)}", "", *lines, ""]
-        out += contention(WORKLOADS[key], peers, results)
-    verdicts = targets_table(workloads, results)
+            out += [f"## {key}: {WORKLOADS[key].title.format(sizes=run.sizes)}", "", *lines, ""]
+        out += contention(WORKLOADS[key], run.peers, results)
+    verdicts = targets_table(run.workloads, results)
     if verdicts:
         out += ["## targets", "", *verdicts, ""]
     titles = {key: peer.title for key, peer in PEERS.items()}
     out += [f"Not measured: {titles.get(name, name)}. {what}" for name, what in results.missing.items()]
     out += [f"FAILED: {failure}" for failure in results.failures]
     return "\n".join(out).rstrip()
-
-
-def as_json(results: Results, peers: Sequence[str], sizes: Sizes, rounds: int) -> str:
-    targets: list[dict[str, Any]] = []
-    for target in TARGETS:
-        value = target.value(results)
-        targets.append({**asdict(target), "value": value, "verdict": target.verdict(value, results)})
-    medians = {
-        workload.key: {
-            peer: {figure: results.median(workload.key, peer, figure) for figure in workload.figures}
-            for peer in peers
-            if results.values(workload.key, peer, next(iter(workload.figures)))
-        }
-        for workload in WORKLOADS.values()
-    }
-    return json.dumps(
-        {
-            "machine": machine(),
-            "versions": versions(peers),
-            "rounds": rounds,
-            "sizes": asdict(sizes),
-            "medians": medians,
-            "targets": targets,
-            "samples": [asdict(sample) for sample in results.samples],
-            "failures": results.failures,
-            "missing": results.missing,
-        },
-        indent=2,
-    )

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.command import Command
+from benchmarks.command import ROOT, Command
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 SETTLE_TIMEOUT = 20.0
 # Seconds of processor time; one step of the kernel's counter.
 IDLE_CPU = 0.01
+# The servers in Python are modules of this repository.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class ServerError(Exception):
@@ -39,12 +41,15 @@ def pin(pid: int, processor: int | None) -> None:
         os.sched_setaffinity(pid, {processor})
 
 
-def allow_open_files(wanted: int) -> None:
-    """For this process and, by inheritance, for the server: each end of a stream is an open file."""
+def allow_open_files(wanted: int) -> int:
+    """For this process and, by inheritance, for the server: each end of a stream is an open file. How many there may
+    be, as far as they are wanted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def free_port() -> int:
@@ -118,7 +123,9 @@ def serving(command: Command, processor: int | None, folder: Path) -> Iterator[S
     port = free_port()
     log = folder / f"server-{port}.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command(port, folder), cwd=folder, stdout=sink, stderr=sink, start_new_session=True)
+        process = subprocess.Popen(
+            command(port, folder), cwd=folder, env=ENVIRONMENT, stdout=sink, stderr=sink, start_new_session=True
+        )
     server = Server(port, process, log)
     try:
         # Before its first thread or worker starts, so that all of them inherit it.

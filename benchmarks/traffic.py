@@ -12,6 +12,7 @@ from typing import TypedDict
 from pydantic import BaseModel
 
 SYMBOLS = ("ERIC-B", "VOLV-B", "NOVO-B", "SAP", "ASML", "SHELL", "NESN", "SAN")
+TRADE_SIZE = 105
 WORDS = (" the", " tide", " comes", " in", " and", " goes", " out", " again")
 
 
@@ -36,6 +37,14 @@ class Trade(BaseModel):
     at: int
 
 
+class Text(BaseModel):
+    text: str
+
+
+class Report(Trade, Text):
+    """A trade, and so much text that the event has a certain size. The text comes first: all events end alike."""
+
+
 class Token(TypedDict):
     """A piece of an answer. `sequence` and `at` as with a quote."""
 
@@ -53,15 +62,19 @@ def quote(sequence: int) -> Quote:
     )
 
 
-def trade(sequence: int) -> Trade:
-    return Trade(
-        sequence=sequence,
-        symbol=SYMBOLS[sequence % 8],
-        price=100.0 + sequence % 400 * 0.25,
-        volume=100 + sequence % 50,
-        venue="XSTO",
-        at=time.monotonic_ns(),
-    )
+def trade(sequence: int, size: int = 0) -> Trade:
+    """In about so many bytes of JSON, if that is more than a trade has."""
+    symbol, price, volume = SYMBOLS[sequence % 8], 100.0 + sequence % 400 * 0.25, 100 + sequence % 50
+    at = time.monotonic_ns()
+    if size <= TRADE_SIZE:
+        return Trade(sequence=sequence, symbol=symbol, price=price, volume=volume, venue="XSTO", at=at)
+    text = "." * (size - TRADE_SIZE)
+    return Report(text=text, sequence=sequence, symbol=symbol, price=price, volume=volume, venue="XSTO", at=at)
+
+
+def until(moment: float) -> float:
+    """Seconds from now."""
+    return max(0.0, moment - time.monotonic())
 
 
 async def quotes(n: int) -> AsyncIterable[Quote]:
@@ -71,9 +84,11 @@ async def quotes(n: int) -> AsyncIterable[Quote]:
 
 
 async def ticks(n: int, interval: float) -> AsyncIterable[Quote]:
-    """Each item comes alone: there is nothing to join it with, and nothing that follows pushes it out."""
+    """Each item comes alone: there is nothing to join it with, and nothing that follows pushes it out. They come at
+    moments that don't depend on how long the ones before took: streams that were held up together come apart again."""
+    start = time.monotonic()
     for sequence in range(n):
-        await asyncio.sleep(interval)
+        await asyncio.sleep(until(start + (sequence + 1) * interval))
         yield quote(sequence)
 
 
@@ -91,8 +106,24 @@ async def trades(n: int, rate: float) -> AsyncIterable[Trade]:
     """So many a second; 0: as fast as the publisher takes them, with one turn of the event loop in between."""
     start = time.monotonic()
     for sequence in range(n):
-        await asyncio.sleep(max(0.0, start + sequence / rate - time.monotonic()) if rate else 0)
+        await asyncio.sleep(until(start + sequence / rate) if rate else 0)
         yield trade(sequence)
+
+
+async def publications(
+    channel: str, n: int, rate: float, channels: int = 1, size: int = 0
+) -> AsyncIterable[tuple[str, Trade]]:
+    """The channel and the trade of each publish: `n` trades for each of the channels, which take turns, and `rate` of
+    them a second in each; 0: as fast as the publisher takes them, with one turn of the event loop in between."""
+    names = channel_names(channel, channels)
+    start = time.monotonic()
+    for number in range(n * channels):
+        await asyncio.sleep(until(start + number / channels / rate) if rate else 0)
+        yield names[number % channels], trade(number // channels, size)
+
+
+def channel_names(channel: str, channels: int) -> list[str]:
+    return [channel, *(f"{channel}-{number}" for number in range(1, channels))]
 
 
 async def tokens(
@@ -104,5 +135,5 @@ async def tokens(
     start = time.monotonic() + late
     for sequence in range(n):
         if turns:
-            await asyncio.sleep(max(0.0, start + sequence / rate - time.monotonic()) if rate else 0)
+            await asyncio.sleep(until(start + sequence / rate) if rate else 0)
         yield Token(sequence=sequence, token=WORDS[sequence % 8], at=time.monotonic_ns())

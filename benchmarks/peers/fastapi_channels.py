@@ -23,7 +23,7 @@ async def subscribe(channel: str) -> AsyncIterable[traffic.Trade]:
 
 
 @app.post("/publish")
-async def publish(channel: str, n: int, rate: float = 0.0) -> dict[str, int]:
-    async for trade in traffic.trades(n, rate):
-        manager.publish(channel, trade)
+async def publish(channel: str, n: int, rate: float = 0.0, channels: int = 1, size: int = 0) -> dict[str, int]:
+    async for name, trade in traffic.publications(channel, n, rate, channels, size):
+        manager.publish(name, trade)
     return {"published": n}

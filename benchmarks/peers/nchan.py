@@ -17,7 +17,7 @@ daemon off;
 worker_processes 1;
 pid nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     keepalive_requests 1000000000;
@@ -27,6 +27,7 @@ http {{
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     client_body_in_single_buffer on;
+    client_body_buffer_size 64k;
     nchan_shared_memory_size 256m;
     server {{
         listen 127.0.0.1:{port} backlog=4096;

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from benchmarks import traffic
+from benchmarks.peers.asked import publications
 from benchmarks.peers.manager import ConnectionManager
 
 manager: ConnectionManager[str] = ConnectionManager()
@@ -30,11 +30,9 @@ async def subscribe(request: Request) -> EventSourceResponse:
 
 
 async def publish(request: Request) -> JSONResponse:
-    channel = request.query_params["channel"]
-    n, rate = int(request.query_params["n"]), float(request.query_params["rate"])
-    async for trade in traffic.trades(n, rate):
+    async for channel, trade in publications(request.query_params):
         manager.publish(channel, trade.model_dump_json())
-    return JSONResponse({"published": n})
+    return JSONResponse({"published": int(request.query_params["n"])})
 
 
 app = Starlette(routes=[Route("/subscribe", subscribe), Route("/publish", publish, methods=["POST"])])

@@ -2,6 +2,7 @@
 is encoded, and no heartbeat or shutdown is looked after."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -35,8 +36,9 @@ async def ticks(request: Request) -> StreamingResponse:
     n, interval = int(request.query_params["n"]), float(request.query_params["interval"])
 
     async def source() -> AsyncIterator[bytes]:
+        start = time.monotonic()
         for sequence in range(n):
-            await asyncio.sleep(interval)
+            await asyncio.sleep(traffic.until(start + (sequence + 1) * interval))
             yield frame(sequence)
 
     return StreamingResponse(source(), media_type="text/event-stream")

@@ -22,10 +22,10 @@ def channels_app(broker: Broker) -> FastAPI:
         return EventSourceResponse(broker.subscribe(channel, last_event_id=last_event_id))
 
     @app.post("/publish")
-    async def publish(channel: str, n: int, rate: float = 0.0) -> dict[str, str]:
+    async def publish(channel: str, n: int, rate: float = 0.0, channels: int = 1, size: int = 0) -> dict[str, str]:
         last = ""
-        async for trade in traffic.trades(n, rate):
-            last = await broker.publish(channel, trade)
+        async for name, trade in traffic.publications(channel, n, rate, channels, size):
+            last = await broker.publish(name, trade)
         return {"last_event_id": last}
 
     @app.post("/publish-at-once")

@@ -215,5 +215,6 @@ BACKGROUND = (
         },
         servers=("answers",),
         more_is_better=False,
+        rounds=1,
     ),
 )

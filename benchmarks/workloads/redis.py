@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import redis_server
-from benchmarks.publishing import publishing_inside
+from benchmarks.publishing import Load, publishing_inside
 from benchmarks.receive import LAZY_PAUSE
 from benchmarks.server import Server, serving
 from benchmarks.workloads.channels import BURST_PAUSE, audience_of
@@ -51,7 +51,7 @@ def redis_latency(stage: Stage) -> Figures:
         stage.serve_in(folder, "redis") as server,
         audience_of(server, stage.sizes.redis_subscribers, publishing_inside, publisher) as audience,
     ):
-        with publishing_inside(publisher.port, events, stage.sizes.redis_pace):
+        with publishing_inside(publisher.port, Load(events, stage.sizes.redis_pace)):
             hearing = audience.hear(events, LAZY_PAUSE)
         latencies = audience.latencies(events)
     percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
@@ -66,7 +66,7 @@ def redis_latency(stage: Stage) -> Figures:
 def deliveries_per_s(server: Server, publisher: Server, stage: Stage) -> float:
     events = round(stage.peer.burst * stage.sizes.burst_share)
     with audience_of(server, stage.sizes.subscribers, publishing_inside, publisher) as audience:
-        with publishing_inside(publisher.port, events, 0.0):
+        with publishing_inside(publisher.port, Load(events)):
             hearing = audience.hear(events, BURST_PAUSE)
         published = audience.check(events)
     seconds = (hearing.finished - int(published[0]["at"])) / 1e9

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from benchmarks.audience import Audience
-from benchmarks.publishing import CHANNEL, publish_inside, publishing_inside, subscribe_path
+from benchmarks.publishing import CHANNEL, Load, publish_inside, publishing_inside, subscribe_path
 from benchmarks.receive import LAZY_PAUSE, Stream, connect, get_json, open_streams, receive_ticks
 from benchmarks.server import Server
 from benchmarks.sizes import Sizes
@@ -80,9 +80,9 @@ def wakeup(stage: Stage) -> Figures:
         stage.serve_in(folder, "sqlite") as other,
         open_streams(other.port, subscribe_path(), 1) as [stream],
     ):
-        with publishing_inside(publisher.port, WARM_UP_EVENTS, sizes.wakeup_pace):
+        with publishing_inside(publisher.port, Load(WARM_UP_EVENTS, sizes.wakeup_pace)):
             receive_ticks(stream, WARM_UP_EVENTS)
-        with publishing_inside(publisher.port, sizes.wakeups, sizes.wakeup_pace):
+        with publishing_inside(publisher.port, Load(sizes.wakeups, sizes.wakeup_pace)):
             latencies = receive_ticks(stream, sizes.wakeups)
     percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
     return {"p50_ms": percentiles[49] / 1e6, "p99_ms": percentiles[98] / 1e6, "max_ms": max(latencies) / 1e6}

@@ -1,9 +1,14 @@
 """One client, one stream; or many streams, and nothing on them."""
 
 import statistics
+import time
+from contextlib import ExitStack
+from functools import partial
 
+from benchmarks.audience import Audience, last_mark
 from benchmarks.receive import Stream, connect, get_json, open_streams, receive_burst, receive_ticks
 from benchmarks.server import Server
+from benchmarks.sizes import Sizes
 from benchmarks.workloads.workload import Figures, Stage, Workload
 
 WARM_UP_ITEMS = 1_000
@@ -47,22 +52,59 @@ def latency(stage: Stage) -> Figures:
     return {"p50_ms": percentiles[49] / 1e6, "p99_ms": percentiles[98] / 1e6, "max_ms": max(latencies) / 1e6}
 
 
-def kib_per_connection(server: Server, path: str, count: int) -> float:
-    """Resident memory of the server for each of so many idle connections."""
+def answers(stage: Stage) -> Figures:
+    """The receiver looks without a pause: its own waking up is no part of a delay. The first tokens warm everything
+    up, and are counted but not timed."""
+    streams, tokens = stage.sizes.token_streams, stage.sizes.stream_tokens
+    interval = 1 / stage.sizes.token_pace
+    path = f"/ticks?n={tokens}&interval={interval}"
+    last = last_mark(tokens)
+    audience = Audience()
+    with stage.serve("streams") as server, ExitStack() as stack:
+        stack.callback(audience.close)
+        receive_finite_ticks(server, WARM_UP_TICKS, stage.sizes.tick_interval)
+        cpu = server.cpu()
+        started = time.monotonic()
+        for number in range(streams):
+            # One after the other in the time from one token to the next, so that no two have theirs at once.
+            while time.monotonic() < started + number * interval / streams:
+                audience.look(last)
+            audience.add(Stream(stack.enter_context(connect(server.port, path))))
+        hearing = audience.hear(tokens, pause=0.0)
+        cpu = server.cpu() - cpu
+        delays = audience.latencies(tokens, WARM_UP_TICKS)
+    percentiles = statistics.quantiles(delays, n=100, method="inclusive")
+    return {
+        "p99_ms": percentiles[98] / 1e6,
+        "p50_ms": percentiles[49] / 1e6,
+        "max_ms": max(delays) / 1e6,
+        "cpu_us_per_token": cpu / (streams * tokens) * 1e6,
+        "receiver_share": hearing.receiver_share,
+    }
+
+
+def kib_per_connection(server: Server, path: str, sizes: Sizes) -> list[float]:
+    """Resident memory of the server for each of its idle connections: first of some, then of many."""
     # The first streams bring in what is imported and allocated once, however many follow.
     with open_streams(server.port, path, WARM_UP_STREAMS):
         server.settle()
     server.settle()
     before = server.rss()
-    with open_streams(server.port, path, count):
-        server.settle()
-        after = server.rss()
-    return (after - before) / count / 1024
+    figures = []
+    with ExitStack() as stack:
+        opened = 0
+        for count in (sizes.idle_streams, sizes.many_streams):
+            stack.enter_context(open_streams(server.port, path, count - opened))
+            opened = count
+            server.settle()
+            figures.append((server.rss() - before) / count / 1024)
+    return figures
 
 
-def memory(stage: Stage) -> Figures:
-    with stage.serve("streams") as server:
-        return {"kib_per_stream": kib_per_connection(server, "/idle", stage.sizes.idle_streams)}
+def memory(stage: Stage, server: str = "streams") -> Figures:
+    with stage.serve(server) as serving:
+        some, many = kib_per_connection(serving, "/idle", stage.sizes)
+    return {"kib_per_stream": some, "kib_of_many": many}
 
 
 def tasks(stage: Stage) -> Figures:
@@ -94,12 +136,38 @@ STREAMS = (
         more_is_better=False,
     ),
     Workload(
-        "memory",
-        "Resident memory per idle stream ({sizes.idle_streams:,} of them)",
-        memory,
-        {"kib_per_stream": "{:.1f}"},
+        "answers",
+        "{sizes.token_streams} streams of {sizes.token_pace:.0f} tokens a second each, from `yield` to receipt",
+        answers,
+        {
+            "p99_ms": "{:.3f}",
+            "p50_ms": "{:.3f}",
+            "max_ms": "{:.1f}",
+            "cpu_us_per_token": "{:.1f}",
+            "receiver_share": "{:.2f}",
+        },
         servers=("streams",),
         more_is_better=False,
+        busy="receiver_share",
+        fair_share=0.97,
+    ),
+    Workload(
+        "memory",
+        "Resident memory per idle stream ({sizes.idle_streams:,} of them, and {sizes.many_streams:,})",
+        memory,
+        {"kib_per_stream": "{:.1f}", "kib_of_many": "{:.1f}"},
+        servers=("streams",),
+        more_is_better=False,
+        rounds=1,
+    ),
+    Workload(
+        "bare_memory",
+        "The same of a bare ASGI application, without a framework",
+        partial(memory, server="bare"),
+        {"kib_per_stream": "{:.1f}", "kib_of_many": "{:.1f}"},
+        servers=("bare",),
+        more_is_better=False,
+        rounds=1,
     ),
     Workload(
         "tasks",

@@ -1,7 +1,7 @@
 """What a workload is."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class Workload:
     more_is_better: bool
     servers: tuple[str, ...] = ()
     """What a peer must be able to serve to be measured."""
+    only: tuple[str, ...] | None = None
+    """The keys of those who are measured, if not everybody is who can be."""
+    by: str | None = None
+    """The one of the sizes that grows from run to run, through the points of `Sizes.growth`."""
     reads: bool = False
     """Whether a peer must be able to read a stream."""
     missing: Callable[[], str | None] = nothing
@@ -69,9 +73,23 @@ class Workload:
     fair_share: float = 0.9
     """If it had less than this, it was waiting: something else used its processor."""
 
+    @property
+    def main(self) -> str:
+        """The figure that peers are compared by."""
+        return next(iter(self.figures))
+
     def contended(self, figures: Figures) -> bool:
         """Whether they say more of what else this machine did. That doesn't depend on how the peer came off."""
         return self.busy is not None and figures[self.busy] < self.fair_share
 
     def measures(self, peer: Peer) -> bool:
+        if self.only is not None and peer.key not in self.only:
+            return False
         return all(name in peer.servers for name in self.servers) and (peer.reader is not None or not self.reads)
+
+    def points(self, sizes: Sizes) -> Sequence[int | None]:
+        """Where it is measured; None stands for the usual sizes."""
+        return [None] if self.by is None else sizes.growth[self.by]
+
+    def sizes_at(self, point: int | None, sizes: Sizes) -> Sizes:
+        return sizes if self.by is None else sizes.with_one(self.by, point)
