@@ -17,11 +17,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, NewType, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NewType, Optional, Self, TypeVar, Union
 
 import pytest
 from aiostream import stream
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import TypeAliasType, TypedDict  # Pydantic takes typing's TypedDict from Python 3.12 on
 
 from tidings import Event, ServerSentEvent, with_ids
@@ -636,6 +645,86 @@ def test_an_item_that_does_not_fit_is_an_error_that_names_the_annotation(item_ty
 def test_an_item_that_json_can_not_carry_is_an_error(item_type: Any, item: Any):
     with pytest.raises(ItemError):
         encoder_of(item_type)(item)
+
+
+class Trusting(BaseModel):
+    number: int
+
+
+class Revalidating(Trusting, revalidate_instances="always"):
+    pass
+
+
+class RevalidatingSubclasses(Trusting, revalidate_instances="subclass-instances"):
+    pass
+
+
+class Deferred(Trusting, defer_build=True):
+    pass
+
+
+class Positive(Trusting):
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if not isinstance(self.number, int):
+            raise ValueError("it was changed")
+        return self
+
+
+class Checked(Trusting):
+    @model_validator(mode="before")
+    @classmethod
+    def check(cls, value: Any) -> Any:
+        if isinstance(value, Trusting) and not isinstance(value.number, int):
+            raise ValueError("it was changed")
+        return value
+
+
+class Tree(Trusting):
+    children: list["Tree"] = []
+
+
+class Wrapped(RootModel[int]):
+    pass
+
+
+class WrappedRevalidating(RootModel[int]):
+    model_config = ConfigDict(revalidate_instances="always")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Trusting, Deferred, Revalidating, RevalidatingSubclasses, Positive, Checked, Tree, Wrapped, WrappedRevalidating],
+)
+@pytest.mark.parametrize("of_subclass", [False, True], ids=["of the model", "of a subclass"])
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_model_that_was_changed_is_sent_if_pydantic_takes_it(model: type[BaseModel], of_subclass: bool):
+    fields = dict.fromkeys(model.model_fields, 1) | ({"children": []} if model is Tree else {})
+    item = (type("Subclass", (model,), {}) if of_subclass else model).model_construct(**fields)
+    item.__dict__[next(iter(fields))] = "no number"
+    encode_item = encoder_of(model)
+    try:
+        valid = TypeAdapter(model).validate_python(item)
+    except ValidationError:
+        with pytest.raises(ItemError, match="an item doesn't fit the stream's annotation"):
+            encode_item(item)
+    else:
+        assert encode_item(item) == b"data: " + TypeAdapter(model).dump_json(valid) + b"\n\n"
+
+
+def test_validators_of_a_model_see_each_item():
+    seen: list[Any] = []
+
+    class Watched(Trusting):
+        @model_validator(mode="after")
+        def watch(self) -> Self:
+            seen.append(self)
+            return self
+
+    item = Watched(number=1)
+    seen.clear()
+    encoder_of(Watched)(item)
+    assert seen == [item]
 
 
 def test_an_item_type_that_pydantic_does_not_know_is_a_type_error():

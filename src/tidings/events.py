@@ -48,8 +48,11 @@ __all__ = ["Event", "ItemEncoder", "StreamItems", "has_data", "item_schema", "pa
 
 T = TypeVar("T")
 
-ItemEncoder = Callable[[Any], bytes]
+_Encode = Callable[[Any], bytes]
 """An item of a stream to its block of bytes; `ItemError` for one that doesn't fit."""
+
+_CountEvents = Callable[[Any], int]
+"""An item of a stream to the number of its events with data."""
 
 
 class Event(BaseModel, Generic[T]):
@@ -186,10 +189,10 @@ class StreamItems:
     def encoder(self, dump: Mapping[str, Any] = types.MappingProxyType({})) -> ItemEncoder:
         """How to encode its items; `dump` holds keyword arguments for Pydantic's `to_json` of plain items."""
         if self.anything:
-            encode_plain: ItemEncoder | None = _encode_json_item
+            choose_plain: _ChooseEncode | None = _encode_anything
         else:
-            encode_plain = None if self.plain is None else _plain_encoder(self.plain, dump)
-        return _encoder_by_type(self.events, encode_plain)
+            choose_plain = None if self.plain is None else _plain_encoder(self.plain, dump)
+        return ItemEncoder(self.events, choose_plain)
 
 
 def _bare(annotation: Any) -> Any:
@@ -260,48 +263,63 @@ def _function(endpoint: Callable[..., Any]) -> Any:
 # -- encoding ---------------------------------------------------------------------------------------------------------
 
 
+_ChooseEncode = Callable[[type], _Encode]
+
 _MOST_TYPES = 1_000
 """Types of items that an encoder remembers: there are programs that make classes as they go."""
 
 
-def _encoder_by_type(events: tuple[type[Event[Any]], ...], encode_plain: ItemEncoder | None) -> ItemEncoder:
-    """The encoder of a stream of these typed events (none: of any) and plain items (None: of none).
+class ItemEncoder:
+    """Encodes the items of a stream; made by `StreamItems.encoder`.
 
-    It looks at the exact type of an item: asking whether it is an instance of a Pydantic model would cost as much as
+    It goes by the exact type of an item: asking whether it is an instance of a Pydantic model would cost as much as
     encoding it.
     """
-    encoders: dict[type, ItemEncoder] = {}
 
-    def choose(kind: type) -> ItemEncoder:
+    __slots__ = ("_choose_plain", "_events", "_known")
+
+    def __init__(self, events: tuple[type[Event[Any]], ...], choose_plain: _ChooseEncode | None) -> None:
+        self._events = events  # that may be yielded; all, if there are none
+        self._choose_plain = choose_plain  # None: no plain item may be
+        self._known: dict[type, tuple[_Encode, _CountEvents | None]] = {}
+
+    def __call__(self, item: Any) -> bytes:
+        """An item to its block of bytes; `ItemError` for one that doesn't fit."""
+        return self.of(type(item))[0](item)
+
+    def of(self, kind: type) -> tuple[_Encode, _CountEvents | None]:
+        """How items of just this type are encoded, and how their events are counted; None: each is one with data."""
+        found = self._known.get(kind)
+        if found is None:
+            found = self._choose(kind)
+            if len(self._known) < _MOST_TYPES:
+                self._known[kind] = found
+        return found
+
+    def _choose(self, kind: type) -> tuple[_Encode, _CountEvents | None]:
         if issubclass(kind, ServerSentEvent):
-            return encode
+            return encode, has_data
         if issubclass(kind, Frames):
-            return attrgetter("frame")
+            return attrgetter("frame"), attrgetter("events")
         if issubclass(kind, Event):
-            return _event_encoder(kind) if not events or issubclass(kind, events) else refuse
-        return encode_plain or refuse
+            fits = not self._events or issubclass(kind, self._events)
+            return _event_encoder(kind) if fits else self._refuse, None
+        return self._refuse if self._choose_plain is None else self._choose_plain(kind), None
 
-    def refuse(item: Any) -> bytes:
-        expected = " | ".join(event.__name__ for event in events)
+    def _refuse(self, item: Any) -> bytes:
+        expected = " | ".join(event.__name__ for event in self._events)
         raise ItemError(f"an item of type {type(item).__name__} doesn't fit the stream's annotation {expected}")
 
-    def encode_item(item: Any) -> bytes:
-        kind = type(item)
-        encoder = encoders.get(kind)
-        if encoder is None:
-            encoder = choose(kind)
-            if len(encoders) < _MOST_TYPES:
-                encoders[kind] = encoder
-        return encoder(item)
 
-    return encode_item
+def _encode_anything(_kind: type) -> _Encode:
+    return _encode_json_item
 
 
 def _encode_json_item(item: Any) -> bytes:
     return b"data: %b\n\n" % encode_json(item)
 
 
-def _event_encoder(kind: type[Event[Any]]) -> ItemEncoder:
+def _event_encoder(kind: type[Event[Any]]) -> _Encode:
     head = f"event: {kind.event_name}\ndata: ".encode()
     to_json = kind.payload_adapter().serializer.to_json
 
@@ -317,7 +335,7 @@ def _event_encoder(kind: type[Event[Any]]) -> ItemEncoder:
     return encode_event
 
 
-def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> ItemEncoder:
+def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> _ChooseEncode:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(item_type)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
@@ -332,16 +350,32 @@ def _plain_encoder(item_type: Any, dump: Mapping[str, Any]) -> ItemEncoder:
         def to_json(value: Any, *, by_alias: bool) -> bytes:  # noqa: ARG001 - options say it
             return with_options(value, **options)
 
-    def encode_plain(item: Any) -> bytes:
+    def encode_valid(item: Any) -> bytes:
         try:
             # The keyword is written here, and not in a dict of options, because that takes a third less time.
-            return b"data: " + to_json(validate(item, from_attributes=True), by_alias=True) + b"\n\n"
-        except ValidationError as error:
-            raise ItemError(f"an item doesn't fit the stream's annotation {_name(item_type)}: {error}") from error
+            return b"data: %b\n\n" % to_json(item, by_alias=True)
         except (PydanticSerializationError, UnicodeError, RecursionError) as error:
             raise unsendable(error) from error
 
-    return encode_plain
+    def encode_plain(item: Any) -> bytes:
+        try:
+            valid = validate(item, from_attributes=True)
+        except ValidationError as error:
+            raise ItemError(f"an item doesn't fit the stream's annotation {_name(item_type)}: {error}") from error
+        return encode_valid(valid)
+
+    trusted = _trusted(adapter)
+    return lambda kind: encode_valid if kind is trusted else encode_plain
+
+
+def _trusted(adapter: TypeAdapter[Any]) -> type | None:
+    """The model whose instances Pydantic takes as valid without a look at their fields, if it is one of these."""
+    schema: Any = adapter.core_schema
+    if schema["type"] != "model":  # also if it has validators of its own, which see instances, too
+        return None
+    revalidates = schema.get("revalidate_instances") or schema.get("config", {}).get("revalidate_instances") or "never"
+    trusted: type = schema["cls"]
+    return trusted if revalidates == "never" else None
 
 
 def _name(item_type: Any) -> str:

@@ -168,7 +168,10 @@ def test_a_window_is_a_list_that_forgets_its_oldest_entries(operations: list[tup
             behind = [entry for entry in model if entry.sequence > number][:most]
             room = [total - len(entry.frame) < size for entry, total in zip(behind, sizes(behind), strict=True)]
             expected = [entry for entry, fits in zip(behind, room, strict=True) if fits] or behind[:1]
-            assert window.after(number, most, size) == expected
+            run = window.after(number, most, size)
+            assert list(run) == expected
+            assert [len(run), *run.sequences] == [len(expected), *(entry.sequence for entry in expected)]
+            assert window.first_after(number) == (expected[0].sequence if expected else None)
         assert len(window) == len(model)
         assert window.size == sum(len(entry.frame) for entry in model)
         if model:
@@ -189,7 +192,7 @@ def test_a_page_of_a_window_ends_with_the_entry_that_fills_it() -> None:
     assert [entry.sequence for entry in window.after(2, 100, 31)] == [3, 4, 5, 6]
     assert [entry.sequence for entry in window.after(2, 2, 30)] == [3, 4]
     assert [entry.sequence for entry in window.after(2, 100, 1)] == [3]
-    assert window.after(10, 100, 30) == []
+    assert list(window.after(10, 100, 30)) == []
 
 
 def test_a_window_gives_back_what_it_dropped() -> None:

@@ -188,6 +188,34 @@ async def test_a_scope_inside_of_a_source_works_behind_a_middleware_whose_client
     assert client.complete
 
 
+async def test_a_scope_that_cancels_again_while_a_write_goes_on_cancels_nothing_behind_it() -> None:
+    scopes: list[anyio.CancelScope] = []
+
+    async def source() -> AsyncIterator[str]:
+        yield "begun"
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await anyio.Event().wait()
+        yield "timed out"
+        await anyio.sleep(0.03)  # the write, and what was cancelled in it, ends before
+        yield "went on"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def slow_send(message: Any) -> None:
+            if message.get("body") and scopes:
+                scopes.pop().cancel()
+                await asyncio.sleep(0)  # is cancelled, at a turn of the loop that no write can be left at
+                await asyncio.sleep(0.01)  # and so is this, as the source is still in its scope
+            await send(message)
+
+        await EventSourceResponse(source())(scope, receive, slow_send)
+
+    async with Connection(checked(app)) as client:
+        await client.end()
+    assert client.body == WHOLE
+    assert client.complete
+
+
 @each_source
 async def test_a_client_that_leaves_while_a_scope_is_open(source: Source) -> None:
     async with Connection(checked(EventSourceResponse(source()))) as client:

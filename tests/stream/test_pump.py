@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -80,6 +81,21 @@ async def test_a_stream_costs_one_task_beside_that_of_the_request() -> None:
         assert len(asyncio.all_tasks()) == before + 2
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_an_idle_stream_holds_three_coroutines_beside_its_source() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with Connection(EventSourceResponse(source())) as client:
+        await client.until(b"data: 1")
+        held = []
+        waiting: Any = client.task.get_coro()
+        while inspect.iscoroutine(waiting):
+            held.append(waiting.__qualname__)
+            waiting = waiting.cr_await
+    assert held[-3:] == ["EventSourceResponse.__call__", "Pump.run", "Pump._deliver"]
 
 
 async def test_the_request_body_that_nobody_read_does_not_end_the_stream() -> None:

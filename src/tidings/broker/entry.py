@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from itertools import repeat
-from typing import Final, NamedTuple
+from itertools import accumulate, repeat
+from typing import Any, Final, NamedTuple
 
-__all__ = ["FINISH", "NEVER", "Draft", "Entry", "Kind", "Window", "event_id", "parse_id", "split_frame"]
+__all__ = ["FINISH", "NEVER", "Draft", "Entry", "Kind", "Run", "Window", "event_id", "parse_id", "split_frame"]
 
 NEVER: Final = 0
 """The position before everything: the first entry of a log has the sequence 1."""
@@ -93,6 +94,38 @@ def split_frame(frame: bytes) -> tuple[str | None, str]:
     return name, data.replace("\ndata: ", "\n")
 
 
+class Run(Sequence[Entry]):
+    """Some entries of one channel, in columns: most of them go out as bytes, and nobody asks for an entry."""
+
+    __slots__ = ("_channel", "_made", "_times", "frames", "kinds", "sequences")
+
+    def __init__(
+        self, channel: str, sequences: array[int], kinds: bytearray, times: array[float], frames: list[bytes]
+    ) -> None:
+        self.sequences = sequences
+        self.kinds = kinds
+        self.frames = frames
+        self._channel = channel
+        self._times = times
+        self._made: list[Entry] | None = None
+
+    @property
+    def _entries(self) -> list[Entry]:
+        if self._made is None:
+            columns = (self.sequences, repeat(self._channel), self.kinds, self._times, self.frames)
+            self._made = list(map(Entry._make, zip(*columns, strict=False)))
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._entries[index]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+
 class Window:
     """The newest entries of one channel: grows at its end, shrinks at its front, is searched by sequence.
 
@@ -151,22 +184,16 @@ class Window:
             self._first = 0
         return sequence
 
-    def after(self, sequence: int, most: int, most_bytes: int) -> list[Entry]:
+    def first_after(self, sequence: int) -> int | None:
+        """The sequence of the first entry behind this position; None if there is none."""
+        start = bisect_left(self._sequences, sequence + 1, lo=self._first)
+        return self._sequences[start] if start < len(self._sequences) else None
+
+    def after(self, sequence: int, most: int, most_bytes: int) -> Run:
         """The entries behind this position: at most so many, and not more once they have so many bytes."""
         start = bisect_left(self._sequences, sequence + 1, lo=self._first)
         frames = self._frames[start : start + most]
-        size = 0
-        for count, frame in enumerate(frames, 1):
-            size += len(frame)
-            if size >= most_bytes:
-                del frames[count:]
-                break
+        sizes = list(accumulate(map(len, frames)))
+        del frames[bisect_left(sizes, most_bytes) + 1 :]
         end = start + len(frames)
-        fields = (
-            self._sequences[start:end],
-            repeat(self._channel),
-            self._kinds[start:end],
-            self._times[start:end],
-            frames,
-        )
-        return list(map(Entry._make, zip(*fields, strict=False)))
+        return Run(self._channel, self._sequences[start:end], self._kinds[start:end], self._times[start:end], frames)

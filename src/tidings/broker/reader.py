@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tidings.broker import metrics
 from tidings.broker.entry import NEVER, event_id
 from tidings.broker.log import BEHIND, Batch, Behind, Log, Miss, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
@@ -65,7 +64,7 @@ class Reader:
         self._view: View | None = None  # while it is open
         self._waiter: asyncio.Future[None] | None = None  # while it waits
         self._position = NEVER  # everything up to here was given or is pending
-        self._pending: list[Batch] = []
+        self._pending: tuple[Batch, ...] = ()
         # Between these everything was read from the storage: what wasn't fed in its place is not missing there.
         self._read_from = NEVER
         self._read_to = NEVER
@@ -89,8 +88,8 @@ class Reader:
             StorageError: the storage can't be read.
         """
         self._view = self._log.join(self._key)  # before the storage is read: what comes after that is in the log
+        self._key = self._view.key  # the same, but one for all
         self._missed = self._view.missed
-        metrics.subscription_opened()
         try:
             page, reason = await self._first_page()
         except BaseException as error:
@@ -141,7 +140,9 @@ class Reader:
         """
         while not self.ended:
             if self._pending:
-                return self._give(self._pending.pop(0))
+                first, *rest = self._pending
+                self._pending = tuple(rest)
+                return self._give(first)
             batch = self._look(self._open_view)
             if batch is not None and batch is not BEHIND:
                 self._position = batch.position
@@ -165,7 +166,7 @@ class Reader:
         return BEHIND if batch is None and self._ask else batch
 
     def _give(self, batch: Batch) -> Batch:
-        self.last = batch.entries[-1].sequence
+        self.last = batch.last
         return batch
 
     def wake(self) -> None:
@@ -212,9 +213,9 @@ class Reader:
         view, self._view = self._view, None
         if view is None:
             return
-        self._pending.clear()
+        self._pending = ()
         view.waiting.pop(self, None)
-        _leave(self._log, view)
+        self._log.leave(view)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         elif self.on_news is not None:
@@ -222,11 +223,11 @@ class Reader:
 
     def __del__(self) -> None:
         # A subscriber that was cancelled or raised leaves its iterator to the garbage collector, which may run in any
-        # thread, and wherever that stands: also where it holds a lock of the metrics. And the loop may be closed.
+        # thread, and wherever that stands. And the loop may be closed.
         view, self._view = self._view, None
         if view is not None:
             with suppress(RuntimeError):
-                self._log.loop.call_soon_threadsafe(_leave, self._log, view)
+                self._log.loop.call_soon_threadsafe(self._log.leave, view)
 
     async def _read_storage(self) -> bool:
         """Have a page given; False: not now, but this reader will be woken for it."""
@@ -273,17 +274,12 @@ class Reader:
     def _take(self, page: Page, reason: Reset | None, requested: str | None) -> None:
         """Have a page given, behind the reset that is due."""
         if reason is not None:
-            metrics.subscriber_reset(reason)
+            self._log.figures.reset(reason)
             reset = reset_entry(reason, requested, page, self.epoch, self._channels[0])
-            self._pending.append(Batch((reset,), reset.sequence))
+            self._pending += (Batch((reset,), reset.sequence),)
             self.last = reset.sequence  # no other id is to reach the subscriber before it
         if page.entries:
-            self._pending.append(Batch(page.entries, page.position))
+            self._pending += (Batch(page.entries, page.position),)
         self._position = self._read_to = page.position
         self._ends = page.finished and page.complete and not self._pending
         self._ask = not self._ends and (page.finished or not page.complete)
-
-
-def _leave(log: Log, view: View) -> None:
-    log.leave(view)
-    metrics.subscription_closed()

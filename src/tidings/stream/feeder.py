@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from types import coroutine
 from typing import Any, Self, cast
 
-from tidings.events import ItemEncoder, has_data
+from tidings.events import ItemEncoder
 from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
-from tidings.wire.event import ServerSentEvent
-from tidings.wire.frames import Frames
 
 __all__ = ["Feeder", "batch_is_full"]
 
@@ -19,13 +17,6 @@ _BATCH_BYTES = 65_536
 _BATCH_SECONDS = 0.001
 _TURNS_SAVED = 16
 """How often in a row `sleep(0)` without an item counts as ready: a source that polls with it must let others run."""
-
-
-_WITH_OR_WITHOUT_DATA = (ServerSentEvent, Frames)
-
-
-def _events_in(item: ServerSentEvent | Frames) -> int:
-    return item.events if isinstance(item, Frames) else has_data(item)
 
 
 class Feeder:
@@ -44,7 +35,7 @@ class Feeder:
     __slots__ = (
         "_cancelling",
         "_deadline",
-        "_encode",
+        "_encoder",
         "_left",
         "_room",
         "_silent",
@@ -59,7 +50,7 @@ class Feeder:
         "steps",
     )
 
-    def __init__(self, source: AsyncIterator[Any], encode: ItemEncoder, max_events: int | None) -> None:
+    def __init__(self, source: AsyncIterator[Any], encoder: ItemEncoder, max_events: int | None) -> None:
         self.source = source
         self.frames: list[bytes] = []
         self._silent = 0  # how many more frames there are than events with data in them
@@ -67,7 +58,7 @@ class Feeder:
         self.pending: Any = None
         self.ended = False
         self.error: BaseException | None = None
-        self._encode = encode
+        self._encoder = encoder
         self._left = max_events or 0  # events with data until that; 0 if there is no limit
         self._stopped = False
         self._room = 0  # bytes until the batch is full
@@ -89,18 +80,21 @@ class Feeder:
 
     async def _feed(self) -> None:
         """Collect frames; suspends where the source does, and at a full batch. The loop that every event passes."""
-        encode = self._encode
+        kind = None
         collect = self.frames.append
         clock = time.perf_counter
         counted = self._left > 0
         items: Any = self.source
         while True:
             async for item in items:
+                if type(item) is not kind:  # most are of the type of the one before
+                    kind = type(item)
+                    encode, count_events = self._encoder.of(kind)
                 frame = encode(item)
                 collect(frame)
                 events = 1
-                if isinstance(item, _WITH_OR_WITHOUT_DATA):
-                    events = _events_in(item)
+                if count_events is not None:
+                    events = count_events(item)
                     self._silent += 1 - events
                 if counted and events:
                     self._count_down()
@@ -201,7 +195,12 @@ class Feeder:
     def unwinding(self) -> bool:
         """Whether the source is busy with a cancellation, its own or one from outside, and isn't to be left waiting."""
         at_rest = self.ended or self.pending is AT_YIELD or self.pending is IDLE
-        return not at_rest and self._task.cancelling() > self._cancelling
+        return not at_rest and self.cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task is to be cancelled: no scope of the source's has taken it back."""
+        return self._task.cancelling() > self._cancelling
 
     async def unwind(self, bell: Bell) -> None:
         """Let a source that is unwinding do its next step, or wait until it can, or until the bell rings."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from operator import attrgetter
 
+from tidings.events import StreamItems
 from tidings.stream.feeder import Feeder, batch_is_full
 from tidings.stream.stepping import IDLE
 from tidings.wire.frames import FrameSource
 
 __all__ = ["FrameFeeder"]
+
+_ENCODER = StreamItems().encoder()
+"""Nothing is left to encode: all such feeders have this one."""
 
 
 class FrameFeeder(Feeder):
@@ -24,7 +27,7 @@ class FrameFeeder(Feeder):
     def __init__(self, source: FrameSource) -> None:
         self._frame_source = source
         self._over = False  # the steps are, but the source hasn't ended
-        super().__init__(source, attrgetter("frame"), None)
+        super().__init__(source, _ENCODER, None)
 
     def advance(self, error: BaseException | None = None) -> None:
         if self._over:

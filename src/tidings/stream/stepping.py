@@ -32,12 +32,10 @@ class Bell:
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
 
-    async def wait(self) -> None:
+    def wait(self) -> asyncio.Future[None]:
+        """What the next ring completes; to be awaited at once, by one at a time."""
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def ring(self, _future: object = None) -> None:
         """Wake the task if it waits; usable as the callback of a future."""

@@ -229,7 +229,8 @@ class Writer:
                         continue  # to the end of the loop: somebody gave up
                 waits_for = next(sending)
         except StopIteration:
-            if held is not None:
+            # A scope of anyio's cancels again and again: it may have ended by another one, which was passed on.
+            if held is not None and self._feeder.cancelled:
                 self._feeder.pass_on(held)
             return True
         except OSError:
