@@ -4,6 +4,7 @@
     ├── BackgroundLimit     a process runs as many background streams as it may
     ├── BrokerClosed        a broker was used before it was opened, or after it was closed
     ├── ChannelBusy         a background stream was started in a channel that has one running
+    ├── ChannelForbidden    the guard of a subscription let it not read a channel
     ├── ConnectionFailed    a client has tried often enough
     ├── ContentTypeError    what a client was sent is no event stream
     ├── EventTooLarge       an event to decode outgrew its bound
@@ -11,6 +12,7 @@
     ├── PublishError        an event may not be stored
     ├── StatusError         a status on which a client doesn't reconnect
     ├── StorageError        a broker's log can't be opened or read
+    ├── TicketRefused       a ticket is missing, forged, expired or used
     └── UnknownEvent        an event of a name that a strict client doesn't know (also a ValueError)
 
 Wrong arguments are Python's own `TypeError` and `ValueError`, raised where the argument is given.
@@ -27,6 +29,7 @@ __all__ = [
     "BackgroundLimit",
     "BrokerClosed",
     "ChannelBusy",
+    "ChannelForbidden",
     "ConnectionFailed",
     "ContentTypeError",
     "EventTooLarge",
@@ -34,6 +37,7 @@ __all__ = [
     "PublishError",
     "StatusError",
     "StorageError",
+    "TicketRefused",
     "TidingsError",
     "UnknownEvent",
 ]
@@ -53,6 +57,18 @@ class BrokerClosed(TidingsError):  # noqa: N818 - the name says what happened
 
 class ChannelBusy(TidingsError):  # noqa: N818 - the name says what is the matter
     """A background stream is running in this channel, here or in another process: stop it, or wait for its end."""
+
+
+class ChannelForbidden(TidingsError):  # noqa: N818 - the name says what is the matter
+    """The guard of a subscription didn't let it read a channel.
+
+    Attributes:
+        channel: which one.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"the guard of this subscription doesn't let it read {channel!r}")
+        self.channel = channel
 
 
 class ConnectionFailed(TidingsError):  # noqa: N818 - the name says what happened
@@ -85,7 +101,10 @@ class ItemError(TidingsError, ValueError):
 
 
 class PublishError(TidingsError):
-    """An event could not be stored, or nobody knows whether it was: it may or may not reach subscribers."""
+    """An event could not be stored, or nobody knows whether it was: it may or may not reach subscribers.
+
+    The same of the end of a channel, and of a claim.
+    """
 
 
 class StatusError(TidingsError):
@@ -110,6 +129,18 @@ class StorageError(TidingsError):
     def __init__(self, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
         self.temporary = temporary
+
+
+class TicketRefused(TidingsError):  # noqa: N818 - the name says what happened
+    """A ticket can't be redeemed.
+
+    Attributes:
+        reason: `missing`; `forged`: it is none, or was signed with another secret; `expired`; `used`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the ticket is {reason}")
+        self.reason = reason
 
 
 class UnknownEvent(TidingsError, ValueError):  # noqa: N818 - the name says what happened

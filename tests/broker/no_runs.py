@@ -13,7 +13,10 @@ __all__ = ["WithoutRuns"]
 
 
 class WithoutRuns(Storage):
-    """Nothing is started here."""
+    """Nothing is started here, or claimed."""
+
+    async def claim(self, key: str, seconds: float) -> NoReturn:
+        raise AssertionError("nothing is claimed here")
 
     async def begin(self, channel: str, run: str, producer: str, lease: float) -> NoReturn:
         raise AssertionError("nothing is started here")

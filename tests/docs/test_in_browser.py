@@ -197,6 +197,29 @@ def test_a_browser_that_is_always_cut_off_misses_nothing(
     assert len(answers) >= 10
 
 
+def test_a_page_with_tickets_misses_nothing(page: Page, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EventSourceResponse, "max_duration", 0.1)
+    section = section_of(ROOT / "docs" / "access.md", "Tickets")
+    module, _ = run(section)
+    statuses: list[int] = []
+    page.on("response", lambda response: "ticket=" in response.url and statuses.append(response.status))
+    with stage.serving(module.app) as port:
+        visit(page, port, "/nothing")
+        page.evaluate(
+            f"() => {{ window.said = []; const console = {{ log: (text) => said.push(text) }};"
+            f"{section.of('javascript')[0].text} }}"
+        )
+        ordered = [f"order {number}" for number in range(6)]
+        for number, what in enumerate(ordered):
+            url = f"http://127.0.0.1:{port}/orders?what={what}"
+            page.request.post(url, headers={"authorization": "Bearer key-of-ada"})
+            page.wait_for_function(f"said.length > {number}")
+        assert page.evaluate("said") == ordered
+        page.goto("about:blank")
+    assert len(statuses) > 2
+    assert set(statuses) == {200}
+
+
 def said_by(page: Page, script: str, count: int) -> list[str]:
     """The first texts that a script writes to the console; then its `source` is closed."""
     said: list[str] = page.evaluate(

@@ -52,6 +52,8 @@ BAD_OPTIONS = [
     ("max_events", True),
     ("max_duration", 0),
     ("max_duration", float("inf")),
+    ("expires_at", "tomorrow"),
+    ("stream_limit", 10),
     ("retry", -1),
     ("retry", 1.5),
     ("retry", True),
@@ -72,7 +74,10 @@ def test_an_option_out_of_range_is_refused_in_a_subclass_when_it_is_defined(name
 
 @pytest.mark.parametrize(
     "name",
-    ["ping_interval", "retry", "start_delay", "send_timeout", "cleanup_timeout", "max_events", "max_duration"],
+    [
+        *("ping_interval", "retry", "start_delay", "send_timeout", "cleanup_timeout", "max_events", "max_duration"),
+        *("expires_at", "stream_limit"),
+    ],
 )
 async def test_every_option_may_be_none(name: str) -> None:
     assert (await fetch(EventSourceResponse([1], **{name: None}))).body == b"data: 1\n\n"  # type: ignore[arg-type]
@@ -87,6 +92,8 @@ def test_the_options_have_the_documented_defaults() -> None:
     assert response.cleanup_timeout == 5.0
     assert response.max_events is None
     assert response.max_duration is None
+    assert response.expires_at is None
+    assert response.stream_limit is None
     assert response.max_sync_streams == 512
     assert response.status_code == 200
 

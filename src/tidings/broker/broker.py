@@ -19,9 +19,10 @@ from tidings.broker.entry import event_id
 from tidings.broker.log import Log
 from tidings.broker.reader import OpenBroker
 from tidings.broker.resume import check_last_event_id
+from tidings.broker.statistics import BrokerStatistics, statistics_of
 from tidings.broker.status import StreamStatus, status_of
 from tidings.broker.storage import ChannelInfo, Retention
-from tidings.broker.subscription import Filter, Subscription
+from tidings.broker.subscription import Filter, Guard, GuardedSubscription, Subscription
 from tidings.broker.url import make_storage
 from tidings.errors import BrokerClosed, PublishError
 from tidings.sources.content import check_content, close_content
@@ -59,7 +60,7 @@ class Broker:
         namespace: separates the channels of several brokers in one Redis, whose keys begin with it; with the other
             storages it says nothing.
         publish_timeout: seconds after which a publish, or the opening of a subscription for a response, is given up.
-        max_event_size: bytes that an event may have as it is sent.
+        max_event_size: bytes that an event may have as it is sent; 16 MiB if nothing is said.
         max_background: background streams that run at once in this process.
         background_timeout: seconds that a background stream may take, if `start` doesn't say otherwise.
         background_grace: seconds for which background streams may go on when the broker is closed.
@@ -124,7 +125,7 @@ class Broker:
             raise RuntimeError("the broker is open already")
         self._opening = True
         try:
-            log = Log(self._storage.listen, self._storage.unlisten)
+            log = Log(self._storage.listen, self._storage.unlisten, metrics.Figures(self._storage.kind))
             await self._storage.open(log)
             self._open = OpenBroker(self._storage, log, self._timeout)
             self._producer = Producer(
@@ -133,6 +134,7 @@ class Broker:
                 max_event_size=self._max_event_size,
                 expose_errors=self._expose_errors,
             )
+            metrics.broker_opened(self._storage)
         finally:
             self._opening = False
         return self
@@ -151,6 +153,7 @@ class Broker:
         finally:
             opened, self._open = self._open, None
             if opened is not None:
+                metrics.broker_closed(self._storage)
                 opened.log.close()
                 await self._storage.close()
 
@@ -201,8 +204,12 @@ class Broker:
         check_channel(channel)
         draft = draft_of(data, event=event, raw_data=raw_data)
         check_size(draft, self._max_event_size)
-        id = await opened.storage.append(channel, draft)
-        metrics.events_published(1)
+        try:
+            id = await opened.storage.append(channel, draft)
+        except PublishError:
+            opened.log.figures.publish_failed()
+            raise
+        opened.log.figures.publish(1)
         await opened.log.give_way(1)
         return id
 
@@ -263,6 +270,39 @@ class Broker:
             found += some
             after = some[-1].name
         return found
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        """Claim something that is to be done or used once, such as a ticket, for so many seconds.
+
+        Args:
+            key: what is claimed: 1 to 255 bytes of UTF-8 without control characters. Channels have other names.
+            seconds: until anybody may claim it again.
+
+        Returns:
+            True for the first, False for all others, in whichever process they are.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+            PublishError: it may or may not be claimed.
+            TypeError, ValueError: an argument can't be used.
+        """
+        storage = self._opened_here().storage
+        check_channel(key, "key")
+        if seconds is None:
+            raise TypeError("'seconds' must be seconds: what is claimed for ever would be kept for ever")
+        _check_seconds("seconds", seconds)
+        return await storage.claim(key, seconds)
+
+    def statistics(self) -> BrokerStatistics:
+        """What this process knows of the broker without asking the storage, for a health check or a page of figures.
+
+        It takes microseconds, and with 100,000 channels that are read here some 20 ms. Any thread may call it.
+
+        Raises:
+            BrokerClosed: the broker is not open.
+        """
+        opened = self._opened()
+        return statistics_of(opened.storage, opened.log)
 
     # -- background streams -------------------------------------------------------------------------------------------
 
@@ -385,7 +425,13 @@ class Broker:
 
     # -- subscribing --------------------------------------------------------------------------------------------------
 
-    def subscribe(self, *channels: str, last_event_id: str | None = None, where: Filter | None = None) -> Subscription:
+    def subscribe(
+        self,
+        *channels: str,
+        last_event_id: str | None = None,
+        where: Filter | None = None,
+        guard: Guard | None = None,
+    ) -> Subscription:
         """Subscribe to some channels. Nothing happens before the first iteration, or before a response opens it.
 
         Args:
@@ -394,9 +440,12 @@ class Broker:
                 is published from the first iteration on. `"earliest"`: everything retained comes first.
             where: a plain function of a `DeliveredEvent`; events for which it isn't true are left out. The broker's own
                 events are not asked for. What it raises ends the subscription.
+            guard: a function of a channel's name, `async` or plain: whether this subscriber may read it. It is asked
+                for each channel when the subscription begins, before anything is read. If one is refused, the response
+                is `403`, and iterating raises `ChannelForbidden`; what the guard itself raises is raised.
 
         Raises:
-            TypeError: `last_event_id` is no `str`, or `where` can't be called.
+            TypeError: `last_event_id` is no `str`, or `where` or `guard` can't be called.
             ValueError: there is no channel, or a name is none.
         """
         if not channels:
@@ -405,8 +454,13 @@ class Broker:
             raise TypeError(f"'where' must be a function of an event, not {type(where).__name__}")
         if inspect.iscoroutinefunction(where):
             raise TypeError("'where' must be a plain function: what an `async def` returns is always true")
+        if guard is not None and not callable(guard):
+            raise TypeError(f"'guard' must be a function of a channel's name, not {type(guard).__name__}")
         names = tuple(dict.fromkeys(check_channel(channel) for channel in channels))
-        return Subscription(self._opened_here, names, check_last_event_id(last_event_id), where)
+        after = check_last_event_id(last_event_id)
+        if guard is None:
+            return Subscription(self._opened_here, names, after, where)
+        return GuardedSubscription(self._opened_here, names, after, where, guard)
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:

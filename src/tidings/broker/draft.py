@@ -22,23 +22,23 @@ _END = b"\n"
 _encode_item = StreamItems().encoder()
 
 
-def check_channel(channel: str) -> str:
-    """Return `channel` if it can be a channel's name.
+def check_channel(channel: str, argument: str = "channel") -> str:
+    """Return `channel` if it can be a channel's name; messages call it `argument`.
 
     Raises:
         TypeError: it is no `str`.
         ValueError: it isn't 1 to 255 bytes of UTF-8 without control characters.
     """
     if not isinstance(channel, str):
-        raise TypeError(f"'channel' must be a str, not {type(channel).__name__}")
+        raise TypeError(f"'{argument}' must be a str, not {type(channel).__name__}")
     try:
         size = len(channel.encode())
     except UnicodeEncodeError as error:
-        raise ValueError(f"'channel' can't be encoded as UTF-8: {error}") from error
+        raise ValueError(f"'{argument}' can't be encoded as UTF-8: {error}") from error
     if not 1 <= size <= _CHANNEL_BYTES:
-        raise ValueError(f"'channel' must be 1 to {_CHANNEL_BYTES} bytes of UTF-8, not {size}: {channel[:80]!r}")
+        raise ValueError(f"'{argument}' must be 1 to {_CHANNEL_BYTES} bytes of UTF-8, not {size}: {channel[:80]!r}")
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in channel):
-        raise ValueError(f"'channel' must not contain control characters: {channel[:80]!r}")
+        raise ValueError(f"'{argument}' must not contain control characters: {channel[:80]!r}")
     return channel
 
 

@@ -9,13 +9,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from heapq import merge
+from heapq import heappop, heappush, merge
 from itertools import islice
 from typing import Final
 
 from tidings.broker.entry import FINISH, Draft, Entry, Kind, Window, event_id
 from tidings.broker.run import Lease, Run, State
 from tidings.broker.storage import PAGE_BYTES, PAGE_ENTRIES, ChannelInfo, Feed, Page, Retention, Storage, first_page
+from tidings.errors import PublishError
 
 __all__ = ["MemoryStorage"]
 
@@ -30,6 +31,9 @@ _SORTED_AT_ONCE: Final = 2_000
 
 _LISTED_AT_ONCE: Final = 200
 """Channels that it lists."""
+
+_MOST_CLAIMS: Final = 100_000
+"""Claims that haven't run out. To forget one of them would be to grant it twice."""
 
 
 class _Channel:
@@ -64,6 +68,8 @@ class MemoryStorage(Storage):
     Everything happens at once, on the event loop, so nothing here waits and nothing can fail.
     """
 
+    kind = "memory"
+
     def __init__(self, retention: Retention) -> None:
         self.epoch = ""  # drawn when it is opened first: processes that fork before have logs of their own
         self._retention = retention
@@ -75,6 +81,8 @@ class MemoryStorage(Storage):
         self._quiet: OrderedDict[str, _Channel] = OrderedDict()
         self._runs: dict[str, _Run] = {}
         self._producers: set[str] = set()  # of this opening
+        self._claims: set[str] = set()
+        self._claimed_until: list[tuple[float, str]] = []  # a heap: what runs out first is in front
         self._feed: Feed | None = None  # while it is open
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -186,6 +194,18 @@ class MemoryStorage(Storage):
 
     def unlisten(self, channel: str) -> None:
         pass
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        now = time.time()
+        while self._claimed_until and self._claimed_until[0][0] <= now:
+            self._claims.remove(heappop(self._claimed_until)[1])
+        if key in self._claims:
+            return False
+        if len(self._claims) >= _MOST_CLAIMS:
+            raise PublishError(f"{_MOST_CLAIMS:,} claims are remembered, and none of them has run out")
+        self._claims.add(key)
+        heappush(self._claimed_until, (now + seconds, key))
+        return True
 
     # -- background streams -------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from tidings.broker.entry import Draft, Entry
 from tidings.broker.run import Lease, Run, State
@@ -129,6 +129,9 @@ class Storage(ABC):
     the entry it was to append.
     """
 
+    kind: ClassVar[str]
+    """What it is called in figures."""
+
     epoch: str
     """`[0-9a-z]{1,32}`: of the log, from `open` on. Another one means that what was before is lost."""
 
@@ -143,6 +146,11 @@ class Storage(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Store what `append` was called for, as far as it goes, then release everything. Never raises."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it answered when it was last asked for something, or had something to feed. Any thread may ask."""
+        return True
 
     @abstractmethod
     async def append(self, channel: str, draft: Draft) -> str:
@@ -196,6 +204,17 @@ class Storage(ABC):
     @abstractmethod
     def unlisten(self, channel: str) -> None:
         """Nobody listens to this channel any more."""
+
+    @abstractmethod
+    async def claim(self, key: str, seconds: float) -> bool:
+        """Claim a key for so many seconds, by the clock on the wall; it has nothing to do with channels.
+
+        Returns:
+            False if somebody has claimed it already, here or in another process, and that hasn't run out.
+
+        Raises:
+            PublishError: it may or may not be claimed.
+        """
 
     # -- background streams -------------------------------------------------------------------------------------------
 

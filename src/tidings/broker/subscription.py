@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -12,14 +13,17 @@ from starlette.exceptions import HTTPException
 
 from tidings.broker.entry import Entry, Kind, event_id, split_frame
 from tidings.broker.reader import OpenBroker, Reader
-from tidings.errors import StorageError
+from tidings.errors import ChannelForbidden, StorageError
 from tidings.wire.encoder import encode
 from tidings.wire.event import ServerSentEvent
 from tidings.wire.frames import Frames, FrameSource
 
-__all__ = ["DeliveredEvent", "Filter", "Subscription"]
+__all__ = ["DeliveredEvent", "Filter", "Guard", "GuardedSubscription", "Subscription"]
 
 _RETRY_AFTER_SECONDS = "5"
+
+_NO_ENTRIES: Iterator[Entry] = iter(())
+"""For all subscriptions that have none to give: one that was given to its end stays there."""
 
 
 class DeliveredEvent(Frames):
@@ -72,6 +76,9 @@ class DeliveredEvent(Frames):
 Filter = Callable[[DeliveredEvent], object]
 """What `where=` takes."""
 
+Guard = Callable[[str], object]
+"""What `guard=` takes; it may be an `async def`."""
+
 
 class Subscription(FrameSource):
     """The events of some channels in the order in which they were published; made by `Broker.subscribe`.
@@ -112,7 +119,7 @@ class Subscription(FrameSource):
         self._where = where
         self._used = False
         self._reader: Reader | None = None  # once it has begun
-        self._entries: Iterator[Entry] = iter(())  # read, to be given one by one
+        self._entries = _NO_ENTRIES  # read, to be given one by one
         self._told: int | None = None  # the position that the subscriber knows of
         self._failure: Exception | None = None  # of the filter, to be raised
         self._passed = 0  # everything up to here was given, or left out by the filter
@@ -235,7 +242,7 @@ class Subscription(FrameSource):
             reader.leave()
 
     def _end(self) -> None:
-        self._entries = iter(())
+        self._entries = _NO_ENTRIES
         if self._reader is not None:
             self._reader.leave()
 
@@ -260,4 +267,51 @@ class Subscription(FrameSource):
             return bool(self._where(event))
         except BaseException:
             self._end()
+            raise
+
+
+class GuardedSubscription(Subscription):
+    """One that asks whether it may read its channels before it reads anything of them."""
+
+    __slots__ = ("_guard",)
+
+    def __init__(
+        self,
+        find_broker: Callable[[], OpenBroker],
+        channels: tuple[str, ...],
+        last_event_id: str | None,
+        where: Filter | None,
+        guard: Guard,
+    ) -> None:
+        super().__init__(find_broker, channels, last_event_id, where)
+        self._guard = guard
+
+    async def __anext__(self) -> DeliveredEvent:
+        if not self._used:
+            await self._ask()
+        return await super().__anext__()
+
+    async def open(self) -> bool:
+        """Begin, if the guard allows it.
+
+        Raises:
+            HTTPException: 403, it doesn't; which channel it was is not for the client's eyes.
+        """
+        if not self._used:  # else this is refused there
+            try:
+                await self._ask()
+            except ChannelForbidden as error:
+                raise HTTPException(403, "You may not read this.") from error
+        return await super().open()
+
+    async def _ask(self) -> None:
+        try:
+            for channel in self._channels:
+                allowed = self._guard(channel)
+                if inspect.isawaitable(allowed):
+                    allowed = await allowed
+                if not allowed:
+                    raise ChannelForbidden(channel)  # noqa: TRY301 - what the guard raises goes the same way
+        except BaseException:
+            await self.aclose()
             raise

@@ -16,16 +16,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Send
 
-from tidings.stream import metrics
 from tidings.stream.cleanup import Cleanup
 from tidings.stream.ending import Ending
 from tidings.stream.feeder import Feeder
 from tidings.stream.loop import LoopState
+from tidings.stream.metrics import Figures
 from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
 from tidings.stream.writer import Writer
 from tidings.wire.encoder import COMMENT, PING, retry_block
@@ -66,10 +67,12 @@ class Pump:
 
     __slots__ = (
         "__weakref__",
+        "_begun",
         "_bell",
         "_cleanup",
         "_events",
         "_feeder",
+        "_figures",
         "_limits",
         "_loop",
         "_parked",
@@ -92,11 +95,15 @@ class Pump:
         limits: Limits,
         receive: Receive,
         send: Send,
+        figures: Figures,
+        begun: float,
         position: Callable[[], bytes] = bytes,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._limits = limits
         self._receive = receive
+        self._figures = figures
+        self._begun = begun  # in the loop's time
         self._position = position  # a block that says where the source stands, if the client is to be told
         self._bell = Bell()
         self._feeder = feeder
@@ -119,7 +126,7 @@ class Pump:
         self._parked = False  # the task waits, and nothing is to be done
         self._events = 0  # with data, sent
         self._start_timer: asyncio.TimerHandle | None = None
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
 
     @property
     def started(self) -> bool:
@@ -135,8 +142,8 @@ class Pump:
         state = LoopState.current()
         ending = Ending.FAILED
         watcher = self._loop.create_task(self._watch(), name="tidings-watch")
-        self._after(self._limits.max_duration, self._time_is_up)
-        metrics.stream_opened()
+        self._after(self._limits.max_duration, self.reach_limit)
+        self._figures.active += 1
         try:
             state.shutdown.admit(self)
             try:
@@ -149,9 +156,10 @@ class Pump:
         finally:
             watcher.cancel()
             state.shutdown.release(self)
-            for timer in self._timers if self._start_timer is None else [*self._timers, self._start_timer]:
-                timer.cancel()
-            metrics.stream_ended(ending)
+            for timer in (*self._timers, self._start_timer):
+                if timer is not None:
+                    timer.cancel()
+            self._figures.ended(ending, self._loop.time() - self._begun, sys.exception())
             logger.debug("stream ended: %s after %d events", ending, self._events)
             self._writer.close()
         return ending
@@ -160,24 +168,47 @@ class Pump:
         return self._reason is None and not self._feeder.ended
 
     async def _deliver(self, state: LoopState) -> None:
-        """Send items until the source ends or there is another reason to end."""
+        """Send items until the source ends or there is another reason to end.
+
+        Where most of many streams are most of the time: what waits here is called from here, as each coroutine in
+        between would be memory that each of them holds.
+        """
         feeder = self._feeder
-        while self._goes_on():
-            if feeder.ready:  # else a cancellation that was passed on has let the source run already
-                feeder.advance()
-            if feeder.complete:
-                self._end(Ending.LIMIT)
-            while feeder.frames and self._goes_on():
-                await self._flush()
-            if not self._goes_on():
-                return
+        while await self._send_what_is_ready():
             if not self._waited:
                 self._prepare_to_wait(state)
-            if feeder.pending is AT_YIELD or feeder.pending is ONE_TURN:
+            pending = feeder.pending
+            if pending is AT_YIELD or pending is ONE_TURN:
                 await self._attend()
                 await self._give_way()
-            else:
-                await self._wait_for_source()
+                continue
+            if pending is not None and pending is not IDLE:  # None: it had something while frames were sent
+                observe(pending, self._bell.ring)
+            while self._goes_on():
+                await self._attend()
+                if feeder.pending is not pending or feeder.ready:
+                    break
+                if self._goes_on() and not self._ping_due:
+                    self._parked = True
+                    try:
+                        await self._bell.wait()
+                    except asyncio.CancelledError as cancelled:
+                        feeder.pass_on(cancelled)
+                    finally:
+                        self._parked = False
+
+    async def _send_what_is_ready(self) -> bool:
+        """Let the source run, if it can, and send what it gives; whether the stream goes on."""
+        if not self._goes_on():
+            return False
+        feeder = self._feeder
+        if feeder.ready:  # else a cancellation that was passed on has let the source run already
+            feeder.advance()
+        if feeder.complete:
+            self._end(Ending.LIMIT)
+        while feeder.frames and self._goes_on():
+            await self._flush()
+        return self._goes_on()
 
     async def _settle(self) -> None:
         """Decide how the stream ends, and send what must not wait until the source is closed."""
@@ -228,30 +259,11 @@ class Pump:
         if self._limits.ping_interval:
             state.heartbeat.watch(self, self._writer.sent_at + self._limits.ping_interval)
 
-    async def _wait_for_source(self) -> None:
-        """Wait until what the source waits for is there, or there is a reason to end."""
-        pending = self._feeder.pending
-        if pending is not None and pending is not IDLE:  # None: it was idle, and had something while frames were sent
-            observe(pending, self._bell.ring)
-        while self._goes_on():
-            await self._attend()
-            if self._feeder.pending is not pending or self._feeder.ready:
-                return
-            if self._goes_on() and not self._ping_due:
-                self._parked = True
-                try:
-                    await self._bell.wait()
-                except asyncio.CancelledError as cancelled:
-                    self._feeder.pass_on(cancelled)
-                finally:
-                    self._parked = False
-
     def on_news(self, frames: Frames | None) -> bool:
         """Called by a source of frames that had nothing. If all that is left to do is to write, it is done here."""
         idle = self._parked and self._feeder.pending is IDLE and self._reason is None and not self._ping_due
         if idle and frames is not None and self._writer.write_now(frames.frame):
-            self._events += frames.events
-            metrics.stream_sent(frames.events, len(frames.frame))
+            self._count(frames.events, len(frames.frame))
             return True
         self._feeder.resume()
         self._bell.ring()
@@ -280,13 +292,21 @@ class Pump:
     async def _flush(self, *, more: bool = True) -> None:
         """Send the frames collected so far in one message; `more=False` completes the response."""
         body, events = self._feeder.take()
-        self._events += events
         await self._write(body, events=events, more=more)
 
     async def _write(self, body: bytes, *, events: int = 0, more: bool = True) -> None:
         size = await self._writer.write(body, more=more)
         self._ping_due = False
-        metrics.stream_sent(events if size else 0, size)
+        if size:
+            self._count(events, size)
+
+    def _count(self, events: int, size: int) -> None:
+        figures = self._figures
+        if events and not self._events:
+            figures.sent_first(self._loop.time() - self._begun)
+        self._events += events
+        figures.events += events  # not by a call: this is done for each write
+        figures.size += size
 
     # -- what ends a stream early, and what else rings ----------------------------------------------------------------
 
@@ -316,7 +336,8 @@ class Pump:
         self._reason = Ending.TIMED_OUT
         self._end(Ending.TIMED_OUT)
 
-    def _time_is_up(self) -> None:
+    def reach_limit(self) -> None:
+        """End in good order: its time is up."""
         self._end(Ending.LIMIT)
 
     def shut_down(self) -> None:
@@ -349,4 +370,4 @@ class Pump:
 
     def _after(self, delay: float | None, callback: Callable[[], None]) -> None:
         if delay is not None:
-            self._timers.append(self._loop.call_later(delay, callback))
+            self._timers += (self._loop.call_later(delay, callback),)

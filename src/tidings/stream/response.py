@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import random
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, ClassVar, TypedDict, Unpack
 from weakref import finalize
 
@@ -19,9 +22,13 @@ from tidings.sources.content import check_content, close_source, open_source
 from tidings.sources.threaded import ThreadedSource, ThreadLimitReached
 from tidings.stream.ending import Ending
 from tidings.stream.endpoint import endpoint_generator
+from tidings.stream.expiry import check_not_past, is_moment, run_until
 from tidings.stream.feeder import Feeder
 from tidings.stream.frame_feeder import FrameFeeder
+from tidings.stream.held import warn_of_held_dependencies
+from tidings.stream.limit import StreamLimit, too_many_streams
 from tidings.stream.loop import LoopState
+from tidings.stream.metrics import figures_of
 from tidings.stream.pump import Limits, Pump
 from tidings.wire.event import check_retry
 from tidings.wire.frames import FrameSource
@@ -30,15 +37,14 @@ __all__ = ["EventSourceResponse", "Options"]
 
 logger = logging.getLogger("tidings.stream")
 
-_HEADERS = {
+_HEADERS = (
     # RFC 9111 §5.2.2.4: a cache must not reuse the stream without asking; the standard's own advice for event streams.
-    "cache-control": "no-cache",
+    (b"cache-control", b"no-cache"),
     # nginx, and what learned from it, passes each write on at once.
-    "x-accel-buffering": "no",
-}
+    (b"x-accel-buffering", b"no"),
+)
 
-
-_OURS = (b"content-type", *(name.encode() for name in _HEADERS))
+_OURS = (b"content-type", *(name for name, _ in _HEADERS))
 
 
 class Options(TypedDict, total=False):
@@ -50,7 +56,9 @@ class Options(TypedDict, total=False):
     send_timeout: float | None
     cleanup_timeout: float | None
     max_events: int | None
-    max_duration: float | None
+    max_duration: float | tuple[float, float] | None
+    expires_at: datetime | float | None
+    stream_limit: StreamLimit | None
 
 
 class EventSourceResponse(Response):
@@ -76,7 +84,11 @@ class EventSourceResponse(Response):
         cleanup_timeout: how long the source may take to close when the stream ends before it. None: as long as it
             takes.
         max_events: events with data after which the stream ends.
-        max_duration: time after which the stream ends.
+        max_duration: time after which the stream ends. Two, as in `(1200, 1800)`: some time between them, drawn for
+            each stream, so that many that began together don't end together.
+        expires_at: when the stream ends: an aware `datetime`, or POSIX seconds as in the `exp` of a token. If that is
+            past already, the answer is 401.
+        stream_limit: counts this stream with others; if there are too many, the answer is 503.
 
     Attributes:
         max_sync_streams: how many sync iterators may be streamed in this process at once; beyond it the answer is 503.
@@ -95,7 +107,9 @@ class EventSourceResponse(Response):
     send_timeout: float | None = 30.0
     cleanup_timeout: float | None = 5.0
     max_events: int | None = None
-    max_duration: float | None = None
+    max_duration: float | tuple[float, float] | None = None
+    expires_at: datetime | float | None = None
+    stream_limit: StreamLimit | None = None
 
     max_sync_streams: ClassVar[int] = 512
 
@@ -121,31 +135,36 @@ class EventSourceResponse(Response):
         self.background = background
         self.ending: Ending | None = None
         self.init_headers(headers)
-        for name, default in _HEADERS.items():
-            self.headers.setdefault(name, default)
+        given = {name for name, _ in self.raw_headers}
+        self.raw_headers += [header for header in _HEADERS if header[0] not in given]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to an ASGI connection; returns when the stream has ended and its source is closed."""
         if scope["type"] != "http":
             raise RuntimeError(f"an EventSourceResponse answers HTTP requests, not {scope['type']!r}")
+        begun = asyncio.get_running_loop().time()
         if self._content is None:
             raise RuntimeError("an EventSourceResponse streams once: its content is used up")
         # Taken from the response, so that FastAPI's wrapper around it is freed before the stream, not after.
         content, self._content = endpoint_generator(self._content), None
         source = open_source(content)
-        if scope["method"] == "HEAD":
-            # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
-            await close_source(source)
-            await send(self._head())
-            await send({"type": "http.response.body", "body": b""})
-            return
+        give_back: Callable[[], None] = _nothing  # the place of this stream, if it needs one
         pump: Pump | None = None
         try:
+            if self.expires_at is not None or self.stream_limit is not None:
+                give_back = await self._admit(source, scope)
+            if scope["method"] == "HEAD":
+                # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
+                await close_source(source)
+                await send(self._head())
+                await send({"type": "http.response.body", "body": b""})
+                return
+            warn_of_held_dependencies(scope)
             if isinstance(source, FrameSource) and not await source.open():
                 await self._nothing_follows(send)
             else:
-                pump = await self._prepare(source, scope, receive, send)
-                self.ending = await pump.run()
+                pump = await self._prepare(source, begun, scope, receive, send)
+                self.ending = await (pump.run() if self.expires_at is None else run_until(self.expires_at, pump))
         except HTTPException as error:
             self.ending = Ending.FAILED
             if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
@@ -156,8 +175,20 @@ class EventSourceResponse(Response):
         except BaseException:
             self.ending = Ending.FAILED
             raise
+        finally:
+            give_back()
         if self.background is not None:
             await self.background()
+
+    async def _admit(self, source: AsyncIterator[Any], scope: Scope) -> Callable[[], None]:
+        """See whether this stream may begin; the source is closed if not. Returns what gives its place back."""
+        try:
+            if self.expires_at is not None:
+                check_not_past(self.expires_at)
+            return _nothing if self.stream_limit is None else self.stream_limit.take(scope)
+        except BaseException:
+            await close_source(source)
+            raise
 
     async def _nothing_follows(self, send: Send) -> None:
         """Tell the client not to come back: "HTTP 204 No Content" stops an `EventSource` (WHATWG HTML §9.2.3)."""
@@ -166,27 +197,29 @@ class EventSourceResponse(Response):
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _prepare(self, source: AsyncIterator[Any], scope: Scope, receive: Receive, send: Send) -> Pump:
+    async def _prepare(
+        self, source: AsyncIterator[Any], begun: float, scope: Scope, receive: Receive, send: Send
+    ) -> Pump:
         """Make the pump; the source is closed if that fails."""
         try:
             if isinstance(source, FrameSource):
-                return self._prepare_frames(source, receive, send)
+                return self._prepare_frames(source, begun, scope, receive, send)
             encode = _encoder_of(scope.get("route"))
             if isinstance(source, ThreadedSource):
                 source.reserve(self.max_sync_streams, LoopState.current().serve_thread)
         except BaseException as error:
             await close_source(source)
             if isinstance(error, ThreadLimitReached):
-                raise HTTPException(503, "Too many streams, try again later.", {"retry-after": "5"}) from None
+                raise too_many_streams() from None
             raise
         feeder = Feeder(source, encode, self.max_events)
-        return Pump(feeder, self._head(), self._limits(), receive, send)
+        return Pump(feeder, self._head(), self._limits(), receive, send, figures_of(scope), begun)
 
-    def _prepare_frames(self, source: FrameSource, receive: Receive, send: Send) -> Pump:
+    def _prepare_frames(self, source: FrameSource, begun: float, scope: Scope, receive: Receive, send: Send) -> Pump:
         limits = replace(self._limits(), start_delay=0)  # it is open: there is no status to wait for
         # One by one only if they are to be counted.
         feeder = FrameFeeder(source) if self.max_events is None else Feeder(source, _encode_anything, self.max_events)
-        pump = Pump(feeder, self._head(), limits, receive, send, source.position_frame)
+        pump = Pump(feeder, self._head(), limits, receive, send, figures_of(scope), begun, source.position_frame)
         source.listen(pump.on_news)
         return pump
 
@@ -198,7 +231,7 @@ class EventSourceResponse(Response):
             send_timeout=self.send_timeout,
             cleanup_timeout=self.cleanup_timeout,
             max_events=self.max_events,
-            max_duration=self.max_duration,
+            max_duration=_drawn(self.max_duration),
         )
 
     def _head(self) -> dict[str, Any]:
@@ -214,12 +247,26 @@ class EventSourceResponse(Response):
         return list(raw)
 
 
+def _nothing() -> None:
+    """What a stream without a place gives back."""
+
+
 def _seconds(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _positive(value: Any) -> bool:
     return _seconds(value) and value > 0
+
+
+def _duration(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and all(map(_positive, value)) and value[0] <= value[1]
+    return _positive(value)
+
+
+def _drawn(duration: float | tuple[float, float] | None) -> float | None:
+    return random.uniform(*duration) if isinstance(duration, tuple) else duration  # noqa: S311 - no secret
 
 
 def _count(value: Any) -> bool:
@@ -232,7 +279,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "send_timeout": (_positive, "positive seconds, or None"),
     "cleanup_timeout": (_positive, "positive seconds, or None"),
     "max_events": (_count, "a positive integer, or None"),
-    "max_duration": (_positive, "positive seconds, or None"),
+    "max_duration": (_duration, "positive seconds, two of them from short to long, or None"),
+    "expires_at": (is_moment, "an aware datetime or POSIX seconds, or None"),
+    "stream_limit": (lambda value: isinstance(value, StreamLimit), "a StreamLimit, or None"),
     "retry": (lambda value: check_retry(value) is not None, "milliseconds, or None"),
 }
 

@@ -20,9 +20,12 @@ from typing import Any
 
 from tests.broker.contract import (
     background,
+    claims,
     delivery,
+    figures,
     filters,
     finishing,
+    guards,
     leftovers,
     lifecycle,
     listing,
@@ -63,6 +66,9 @@ _TESTS = _tests_of(
     threads,
     leftovers,
     background,
+    claims,
+    figures,
+    guards,
 )
 
 globals().update(_TESTS)

@@ -135,3 +135,8 @@ async def test_a_broker_lists_what_another_publishes(brokers: list[Broker]) -> N
 
 def test_nothing_is_lost_or_doubled_or_out_of_order_between_two_brokers(new_log: Callable[[], Log]) -> None:
     check_seam(new_log, shared=True, examples=25)
+
+
+async def test_of_several_brokers_one_gets_a_claim(brokers: list[Broker]) -> None:
+    claims = await asyncio.gather(*(brokers[number % 3].claim(f"seat {number // 3}", 60) for number in range(90)))
+    assert [sum(claims[3 * seat : 3 * seat + 3]) for seat in range(30)] == [1] * 30

@@ -44,6 +44,7 @@ RIGHTS = [
         "+time",
         "+zrangebyscore",
         "+zrangebylex",
+        "+set",
     ),
     # What the scripts call.
     *("+hget", "+hmget", "+hset", "+xadd", "+xlen", "+xrange", "+xrevrange", "+xtrim", "+zadd", "+zrem", "+zscore"),
@@ -98,6 +99,7 @@ async def use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         storage.unlisten("other")
         assert (await storage.read(["news", "other"], 0)).newest >= 7
         assert [info.name for info in await storage.channels("", 10)] == ["news"]
+        assert await storage.claim("seat", 1.0)
         await run_in_background(storage)
         await asyncio.sleep(0.4)  # it is asked whether it is there
         assert len(feed.skips) == 2

@@ -37,6 +37,10 @@ class Keys:
         """A stream: the channel's events. An id is the sequence and the time in milliseconds."""
         return f"{self._prefix}events:{channel}"
 
+    def claim(self, key: str) -> str:
+        """A string, as long as somebody claims this."""
+        return f"{self._prefix}claim:{key}"
+
     def channel(self, topic: bytes) -> str:
         """The channel of a topic."""
         return topic.decode().removeprefix(f"{self._prefix}channel:").removesuffix(f"@{self.database}")

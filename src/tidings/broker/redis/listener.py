@@ -69,6 +69,8 @@ class Listener:
         self._fresh: list[str] = []  # confirmed, but where they stand isn't known yet
         self._loop = asyncio.get_running_loop()
         self._heard = 0.0
+        self.lost = False
+        """Whether the connection is lost, and not made again yet."""
         self._since = ""  # the epoch under which the connection was made
         self._closed = False
         self._changed = asyncio.Event()
@@ -110,6 +112,7 @@ class Listener:
         failures = 0
         while not self._closed:
             if not self._wanted:
+                self.lost = False
                 self._changed.clear()
                 await self._changed.wait()
                 continue
@@ -117,6 +120,7 @@ class Listener:
                 await self._session()
             except* Exception as group:  # noqa: BLE001 - whatever it is: without this task nobody hears of anything
                 error = group.exceptions[0]
+                self.lost = True
                 if self._heard:
                     failures = 0
                 logger.log(
@@ -146,6 +150,7 @@ class Listener:
                     for _ in range(_A_TURN):
                         await self._take(await connection.read_response(disable_decoding=True))
                         self._heard = self._loop.time()
+                        self.lost = False
                     await asyncio.sleep(0)
         finally:
             await connection.disconnect(nowait=True)

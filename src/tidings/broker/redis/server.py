@@ -67,6 +67,8 @@ class Server:
 
     def __init__(self, url: str, keys: Keys, known: Known, timeout: float | None) -> None:
         self.name = _without_password(url)
+        self.answers = True
+        """Whether it answered when it was last asked for something, be it with an error of its own."""
         self._keys = keys
         self._known = known
         self._begin = Script("begin")
@@ -92,14 +94,20 @@ class Server:
             arguments: of the command.
             sending: called when there is a connection, before anything is sent.
         """
-        async with self._free:
-            connection: Connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                sending()
-                await connection.send_command(command, *arguments)
-                return await connection.read_response()
-            finally:  # which has been closed, if this was cut short
-                await self._pool.release(connection)
+        try:
+            async with self._free:
+                connection: Connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                try:
+                    sending()
+                    await connection.send_command(command, *arguments)
+                    answer = await connection.read_response()
+                finally:  # which has been closed, if this was cut short
+                    await self._pool.release(connection)
+        except BaseException as error:  # a cancellation, if it took too long
+            self.answers = isinstance(error, ResponseError)
+            raise
+        self.answers = True
+        return answer
 
     async def time(self) -> int:
         """Its clock, in microseconds."""

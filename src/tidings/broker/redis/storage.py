@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ class RedisStorage(Storage):
         namespace: the prefix of its keys; several logs may be in one database.
         timeout: seconds after which an append or a page is given up. None: never.
     """
+
+    kind = "redis"
 
     def __init__(self, url: str, retention: Retention, *, namespace: str, timeout: float | None) -> None:
         self._url = url
@@ -108,6 +111,11 @@ class RedisStorage(Storage):
         if self._calls:
             await asyncio.wait(self._calls)
         await opened.server.close()
+
+    @property
+    def connected(self) -> bool:
+        opened = self._open
+        return opened is not None and opened.server.answers and not opened.listener.lost
 
     async def append(self, channel: str, draft: Draft) -> str:
         if self._open is None:
@@ -194,6 +202,12 @@ class RedisStorage(Storage):
         if self._open is not None:
             self._open.listener.unlisten(channel)
 
+    async def claim(self, key: str, seconds: float) -> bool:
+        with _recording("claimed"):
+            milliseconds = math.ceil(seconds * 1000)
+            command = self._opened.server.call("SET", self._keys.claim(key), "", "PX", milliseconds, "NX")
+            return await self._call(command, "written") is not None
+
     # -- background streams -------------------------------------------------------------------------------------------
 
     async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
@@ -241,11 +255,11 @@ class _Open(NamedTuple):
 
 
 @contextmanager
-def _recording() -> Iterator[None]:
+def _recording(done: str = "recorded") -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise PublishError(f"{error}; it may or may not be recorded") from None
+        raise PublishError(f"{error}; it may or may not be {done}") from None
 
 
 def _page(epoch: str, newest: int, forgotten: int, channels: Sequence[str], found: Sequence[Any]) -> Page:

@@ -72,6 +72,8 @@ class Reader(Worker[_Query | _Signal]):
         self._feed = feed
         self.position: int | None = None
         """Up to here everything was fed or skipped, if anything was since `listen`."""
+        self.failing = False
+        """Whether the file could not be read when that was tried last."""
         # The thread's own: whether it feeds, and from where; None if the log has not been looked at since.
         self._listening = False
         self._seen: int | None = None
@@ -156,7 +158,9 @@ class Reader(Worker[_Query | _Signal]):
             if self._listening and self._seen is None:
                 self._begin_to_feed(connection)
             outcome = query.function(connection)
+            self.failing = False
         except Exception as error:  # noqa: BLE001 - raised where the answer is waited for
+            self.failing = True
             outcome = StorageError(self._database.explain(error))
             outcome.__cause__ = error
         self._call(settle, query.future, outcome)
@@ -171,11 +175,12 @@ class Reader(Worker[_Query | _Signal]):
             self._database.check()
             found = self._find_new(connection, self._begin_to_feed(connection) if self._seen is None else self._seen)
         except Exception as error:  # noqa: BLE001 - reported, and tried again
+            self.failing = True
             if not self._failing:
                 self._failing = True
                 logger.warning("subscribers get nothing new for now: %s", self._database.explain(error))
             return False
-        self._failing = False
+        self._failing = self.failing = False
         return found
 
     def _begin_to_feed(self, connection: sqlite3.Connection) -> int:

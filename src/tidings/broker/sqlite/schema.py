@@ -77,5 +77,11 @@ _THIRD: Final = (
     "CREATE TABLE producers (name TEXT PRIMARY KEY, until REAL NOT NULL, mark TEXT NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = (
+    # `until` is when the claim runs out.
+    "CREATE TABLE claims (key TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX claims_by_end ON claims (until)",
+)
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """The statements that lead from each version to the next; the version is how many have run."""

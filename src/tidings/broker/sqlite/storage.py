@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar, TypeVarTuple
 from tidings.broker.entry import FINISH, Draft, event_id
 from tidings.broker.run import Lease, Run, State
 from tidings.broker.sqlite.appending import Changes
+from tidings.broker.sqlite.claims import claim_key
 from tidings.broker.sqlite.database import Database
 from tidings.broker.sqlite.keeper import Keeper
 from tidings.broker.sqlite.reader import Reader
@@ -40,6 +41,8 @@ class SQLiteStorage(Storage):
             of it. `FULL`: it survives that too, and each transaction waits for the disk.
         timeout: seconds after which an append is given up. None: never.
     """
+
+    kind = "sqlite"
 
     def __init__(
         self, path: Path, retention: Retention, *, synchronous: str = "NORMAL", timeout: float | None = 5.0
@@ -75,6 +78,11 @@ class SQLiteStorage(Storage):
         if workers is not None:
             await self._stop(workers)
 
+    @property
+    def connected(self) -> bool:
+        opened = self._open
+        return opened is not None and not (opened.writer.failing or opened.reader.failing)
+
     async def append(self, channel: str, draft: Draft) -> str:
         size = len(draft.head) + len(draft.tail)
         sequence = await self._do(Changes.append, (channel, draft), "event", 1, size)
@@ -101,6 +109,9 @@ class SQLiteStorage(Storage):
         self._listened.discard(channel)
         if not self._listened and self._open is not None:
             self._open.reader.unlisten()
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        return await self._do(claim_key, (key, seconds), "claim")
 
     async def begin(self, channel: str, run: str, producer: str, lease: float) -> bool:
         return await self._do(begin_run, (channel, run, producer, lease))

@@ -74,6 +74,8 @@ class Writer(Worker[_Request]):
         self._locked_out = False  # another process has the lock
         self._give_up_at = math.inf
         self.epoch = ""
+        self.failing = False
+        """Whether the last change could not be made, or took too long."""
 
     async def do(
         self,
@@ -109,6 +111,7 @@ class Writer(Worker[_Request]):
                 result: T = await request.future
                 return result
         except TimeoutError:
+            self.failing = True
             path, timeout = self._database.path, self._timeout
             if request.begun:
                 message = f"{path} did not confirm the {what} within {timeout:g} s; it may or may not be stored"
@@ -191,10 +194,12 @@ class Writer(Worker[_Request]):
         except Exception as error:  # noqa: BLE001 - raised by those who wait
             self._reject(batch, error)
         else:
+            self.failing = False
             self._call(_settle_all, [request.future for request in batch], results)
             self._committed(changes.size)
 
     def _reject(self, requests: Iterable[_Request], cause: Exception) -> None:
+        self.failing = True
         futures = [request.future for request in requests]
         self._call(_settle_all, futures, [_rejection(self._database.explain(cause), cause) for _ in futures])
 
