@@ -19,7 +19,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "tidings"
 
-EVERY_PART = {"errors", "wire", "events", "sources", "stream", "broker", "fastapi", "client", "testing", "cli", "demo"}
+EVERY_PART = {"errors", "wire", "events", "sources", "stream", "broker", "fastapi", "tickets", "client", "testing"} | {
+    *("cli", "demo")
+}
 
 MAY_IMPORT = {
     "errors": set[str](),
@@ -29,6 +31,7 @@ MAY_IMPORT = {
     "stream": {"errors", "wire", "events", "sources"},
     "broker": {"errors", "wire", "events", "sources"},
     "fastapi": {"errors", "stream", "events", "broker"},
+    "tickets": {"errors", "broker"},
     "client": {"errors", "wire", "events"},
     "testing": EVERY_PART - {"cli", "demo"},
     "cli": EVERY_PART | {"tidings"},
@@ -41,6 +44,7 @@ MAY_IMPORT = {
 OPTIONAL = {
     "fastapi": {"fastapi", "demo"},
     "httpx2": {"client", "cli"},
+    "itsdangerous": {"tickets"},
     "psutil": {"demo"},
     "redis": {"broker"},
     "rich": {"cli", "demo"},
@@ -225,7 +229,9 @@ def test_every_optional_dependency_is_one_of_an_extra():
     assert OPTIONAL.keys().isdisjoint(DEPENDENCIES)
 
 
-@pytest.mark.parametrize(("module", "missing"), [("fastapi", "fastapi"), ("client", "httpx2")])
+@pytest.mark.parametrize(
+    ("module", "missing"), [("fastapi", "fastapi"), ("client", "httpx2"), ("tickets", "itsdangerous")]
+)
 def test_a_missing_extra_fails_at_its_import_and_names_the_install_command(module: str, missing: str):
     script = f"""
 import sys

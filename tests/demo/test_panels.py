@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +35,7 @@ TIMEOUT = 30.0
 
 @pytest.fixture
 async def apps(settings: Settings) -> AsyncIterator[tuple[FastAPI, FastAPI]]:
-    first, second = create_app(settings, defaultdict(float)), create_app(settings, defaultdict(float))
+    first, second = create_app(settings), create_app(settings)
     async with lifespan(first), lifespan(second):
         yield first, second
 
@@ -232,7 +231,7 @@ async def test_a_task_that_fails_says_why_to_those_at_the_machine(
 ) -> None:
     (library / "3.py").unlink()
     (library / "3.py").mkdir()
-    app = create_app(settings.model_copy(update={"local": local}), defaultdict(float))
+    app = create_app(settings.model_copy(update={"local": local}))
     headers = {"host": "localhost"}
     async with lifespan(app), open_stream(app, "/desk", headers=headers) as stream:
         async with open_stream(app, "/tasks", method="POST", json={"kind": "checksum"}, headers=headers) as answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ TIMEOUT = 30.0
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    app = create_app(settings, defaultdict(float))
+    app = create_app(settings)
     async with lifespan(app):
         yield app
 
@@ -141,7 +140,7 @@ async def test_the_page_is_served_as_what_it_is_and_looked_up_anew(app: FastAPI,
 
 
 async def test_another_name_for_this_machine_is_refused(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"local": True}), defaultdict(float))
+    app = create_app(settings.model_copy(update={"local": True}))
     async with lifespan(app):
         for host, status in [("harbour.example", 400), ("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:80", 200)]:
             for path in ("/log", "/"):

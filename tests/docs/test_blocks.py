@@ -1,6 +1,8 @@
 """The Python blocks of every page run, and the requests beside them print what the page says."""
 
 import re
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,12 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, Command, Section, sections
 from tests.docs.serving import Running, Stage, run, with_epoch_of
 
-SECTIONS = [section for page in PAGES for section in sections(page) if section.of("python")]
+ALL_SECTIONS = [section for page in PAGES for section in sections(page) if section.of("python")]
+
+ALONE = [section for section in ALL_SECTIONS if any("set_meter_provider(" in block.text for block in section.blocks)]
+"""Those that set up what a process has once."""
+
+SECTIONS = [section for section in ALL_SECTIONS if section not in ALONE]
 
 LANGUAGES = {
     "python",
@@ -21,6 +28,8 @@ LANGUAGES = {
     "html",
     "diff",
     "nginx",
+    "haproxy",
+    "caddy",
     "ini",
     "toml",
     "yaml",
@@ -67,6 +76,16 @@ def test_a_section_is_a_module_that_does_what_the_page_shows(
             else:
                 check(command, running)
                 stage.until_answered(left_open)
+
+
+@pytest.mark.parametrize("section", ALONE, ids=lambda section: section.id)
+def test_a_section_that_sets_up_its_process_has_one_of_its_own(section: Section, tmp_path: Path) -> None:
+    code = "".join(block.text for block in section.of("python"))
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(block.text for block in section.of("text", "json"))
+    assert not section.commands, "who would answer them?"
 
 
 def check(command: Command, running: Running) -> None:

@@ -14,6 +14,7 @@ import tidings.errors
 import tidings.fastapi
 import tidings.stream
 import tidings.testing
+import tidings.tickets
 import tidings.wire
 from tests.docs.pages import PAGES, ROOT, anchors, prose
 from tidings.broker import log
@@ -25,6 +26,7 @@ TEXT = "\n".join(page.read_text() for page in PAGES)
 STREAMS = (ROOT / "docs" / "streams.md").read_text()
 CHANNELS = (ROOT / "docs" / "channels.md").read_text()
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
@@ -34,7 +36,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
         *(f"tidings.{name}" for name in tidings.__all__),
         *(
             f"tidings.{module}.{name}"
-            for module in ("broker", "client", "errors", "fastapi", "stream", "testing", "wire")
+            for module in ("broker", "client", "errors", "fastapi", "stream", "testing", "tickets", "wire")
             for name in getattr(tidings, module).__all__
         ),
     ],
@@ -69,9 +71,9 @@ def test_every_reason_of_a_reset_is_in_a_table() -> None:
 
 
 def test_every_instrument_is_in_the_table() -> None:
-    named = set(re.findall(r"^\| `(tidings\.[\w.]+)` \|", DEPLOYMENT, flags=re.MULTILINE))
+    named = set(re.findall(r"^\| `(tidings\.[\w.]+)` \| `\w+` \| .+ \| .+ \|$", OBSERVABILITY, flags=re.MULTILINE))
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("metrics.py"))
-    assert named == set(re.findall(r'"(tidings\.\w+\.\w+)",', source))
+    assert named == set(re.findall(r'^    "(tidings\.\w+\.\w+)",', source, flags=re.MULTILINE))
 
 
 def test_every_module_is_in_the_table_of_the_architecture() -> None:
@@ -94,9 +96,9 @@ def test_numbers_that_the_text_repeats() -> None:
     assert tidings.EventSourceResponse.max_sync_streams == 512
     assert "1,000 events or 8 MiB of each" in DEPLOYMENT
     assert (log._TAIL_ENTRIES, log._TAIL_BYTES) == (1_000, 8 << 20)
-    assert re.search(r"32\s+readers at each turn", ARCHITECTURE)
+    assert re.search(r"16\s+readers at each turn", ARCHITECTURE)
     assert re.search(r"turn after\s+16 entries, and wait while more than 256", ARCHITECTURE)
-    assert (log._SLICE, log._PUBLISHED_A_TURN, log._PUBLISHED_A_ROUND) == (32, 16, 256)
+    assert (log._SLICE, log._PUBLISHED_A_TURN, log._PUBLISHED_A_ROUND) == (16, 16, 256)
     assert "look for news every 20 ms" in (ROOT / "docs" / "several-workers.md").read_text()
     assert reader._POLL == 0.02
 

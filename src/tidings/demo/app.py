@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from logging.handlers import WatchedFileHandler
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tidings.demo import page
-from tidings.demo.meter import Totals, measure_streams, report
+from tidings.demo.meter import report
 from tidings.demo.panels import chat, logs, machine, news, tasks, workers
 from tidings.demo.settings import Settings
 from tidings.demo.station import keep_up
@@ -26,22 +28,21 @@ def load() -> FastAPI:
     settings = Settings.load()
     if settings.own_log:
         write_access_log(settings)
-    return create_app(settings, measure_streams())
+    return create_app(settings)
 
 
-def create_app(settings: Settings, totals: Totals) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The demo's application.
 
     Args:
         settings: How the demo was started.
-        totals: What tidings has counted in this process.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with settings.figures() as figures, settings.desk() as desk, ends_with_its_parent():
             app.state.figures, app.state.desk = figures, desk
-            async with keep_up(lambda: report(totals, figures, desk)):
+            async with keep_up(lambda: report(figures, desk)):
                 yield
 
     # The documentation pages of FastAPI load their scripts from elsewhere.
@@ -50,6 +51,7 @@ def create_app(settings: Settings, totals: Totals) -> FastAPI:
     for panel in (machine, news, workers, tasks, chat, logs):
         app.include_router(panel.router, dependencies=[Depends(takes_json)])
     app.include_router(page.router)
+    app.add_exception_handler(RequestValidationError, refuse)
     document_streams(app)
     app.mount("/", page.Page(directory=page.STATIC, html=True))
     if settings.local:
@@ -63,6 +65,16 @@ async def takes_json(request: Request) -> None:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and content_type != "application/json":
         raise HTTPException(415, "the body must be application/json")
+
+
+async def refuse(_request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong as FastAPI does, but don't repeat the input: what JSON can't carry would make it a 500.
+
+    That is `NaN`, and half of a surrogate pair, both of which Python's parser takes.
+    """
+    assert isinstance(error, RequestValidationError)
+    detail = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in error.errors()]
+    return JSONResponse({"detail": detail}, 422)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tidings.broker import metrics
 from tidings.broker.background.endings import FINISHED, SHUTDOWN, TIMED_OUT, Ending
 from tidings.broker.draft import check_size, draft_of
 from tidings.broker.entry import Draft
@@ -118,7 +117,7 @@ class Runner:
         self._writing: asyncio.Task[None] | None = None
         self._pulling = self._loop.create_task(self._pull())
         self._pulling.add_done_callback(self._pulled)
-        metrics.run_began()
+        place.broker.log.figures.run_began()
 
     def stop(self, why: Ending, patience: float = PATIENCE) -> None:
         """Have the source end: `CancelledError` at its `await`, or closed at its `yield`.
@@ -244,7 +243,7 @@ class Runner:
             delay = min(2 * delay, _LONGEST_DELAY)
         self._failing = False
         self._stored += len(drafts)
-        metrics.events_published(len(drafts))
+        log.figures.publish(len(drafts))
         await log.give_way(len(drafts))
         return True
 
@@ -272,7 +271,7 @@ class Runner:
             self._ending = SHUTDOWN
             self._cancel(SHUTDOWN)
         self._set_timer(None)
-        metrics.run_ended(self._ending.state)
+        self._place.broker.log.figures.run_ended(self._ending.state)
         self.ended.set_result(None)
         self._on_end(self)
 
