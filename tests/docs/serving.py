@@ -17,11 +17,11 @@ from types import ModuleType
 from typing import Any, Self
 
 import uvicorn
-from starlette.applications import Starlette
 
 from tests.docs.pages import EPOCH, ORIGIN, Block, Command, Section
 from tests.servers.servers import require, wait_until
 from tidings import Broker
+from tidings.testing import lifespan
 
 PATIENCE = 10.0
 """Seconds that a request of the documentation may take."""
@@ -77,14 +77,11 @@ class Stage:
 
     @contextmanager
     def _lifespan(self, app: Any) -> Iterator[None]:
-        if not isinstance(app, Starlette):
-            yield
-            return
         started: Future[None] = Future()
         stop = asyncio.Event()
 
         async def live() -> None:  # enters and leaves in one task, as a server does
-            async with app.router.lifespan_context(app):
+            async with lifespan(app):
                 started.set_result(None)
                 await stop.wait()
 
@@ -154,5 +151,5 @@ class Running:
     def _read_some(self) -> bool:
         assert self._process.stdout is not None
         chunk = self._process.stdout.read1()
-        self._got += chunk
+        self._got = (self._got + chunk).replace(b"\r\n", b"\n")  # no page shows which it is
         return bool(chunk)

@@ -15,8 +15,8 @@ import pytest
 
 from tests.broker.redis_server import RedisServer
 from tests.docs.pages import ROOT, sections
+from tests.servers.proxies import MAIN
 from tests.servers.servers import COMMANDS, RawClient, Server, free_port, require, wait_until
-from tests.servers.test_nginx import MAIN
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -185,6 +185,25 @@ def test_chat(example: Example) -> None:
     assert "".join(event.json()["token"] for event in tokens).startswith("You asked: Which tram? Line 4")
     assert (done.event, done.data) == ("done", "[DONE]")
     assert example.post("/chat", {"text": " "}).status == 422
+
+
+def test_tickets(example: Example) -> None:
+    ada, bob = ({"authorization": f"Bearer key-of-{name}"} for name in ("ada", "bob"))
+    assert b"EventSource" in example.get("/").read_all().body
+    assert example.get("/ticket", "POST").status == 401
+    assert example.get("/ticket", "POST", {"authorization": "Bearer a key of nobody"}).status == 401
+    assert example.get("/orders").status == 401
+
+    given = json.loads(example.get("/ticket", "POST", ada).read_all().body)
+    path = f"/orders?ticket={given['ticket']}&last_event_id={given['position']}"
+    for user, what in ((bob, "coffee"), (ada, "tea")):
+        assert example.get(f"/orders?what={what}", "POST", user).status == 200
+    stream = example.get(path).read_until(b"id: ")
+    assert [event.json() for event in stream.read_until(b"\n\n").events] == ["tea"]
+    for _ in range(8):  # at either worker
+        answer = example.get(path)
+        assert (answer.status, json.loads(answer.read_all().body)) == (401, {"detail": "The ticket is used."})
+    assert example.get(f"/orders?ticket={given['ticket'][:-4]}aaaa").status == 403
 
 
 def test_plain_asgi(example: Example) -> None:
@@ -416,7 +435,7 @@ def test_the_configuration_beside_the_example_is_that_of_the_documentation() -> 
     def directives(text: str) -> list[str]:
         return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
-    (section,) = (each for each in sections(ROOT / "docs" / "deployment.md") if each.of("nginx"))
+    (section,) = (each for each in sections(ROOT / "docs" / "proxies.md") if each.of("nginx"))
     (documented,) = section.of("nginx")
     beside = (ROOT / "examples" / "behind_nginx.conf").read_text()
     assert directives(beside.replace("listen 8080;", "listen 80;")) == directives(documented.text)

@@ -12,6 +12,7 @@ from tests.servers.servers import RawClient, Server
 
 APP = "tests.servers.apps:app"
 
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server("uvicorn", APP, tmp_path_factory.mktemp("server")) as server:
