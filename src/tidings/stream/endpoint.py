@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import AsyncGeneratorType
 from typing import Any
 
-__all__ = ["endpoint_generator"]
+__all__ = ["endpoint_generator", "route_of"]
 
 
 def endpoint_generator(content: Any) -> Any:
@@ -19,3 +19,10 @@ def endpoint_generator(content: Any) -> Any:
         if frame is not None and frame.f_globals.get("__name__") == "fastapi.routing":
             return frame.f_locals.get("async_gen", content)
     return content
+
+
+def route_of(scope: Any) -> Any:
+    """The route that a request came to, with all that the routers around it add; None if the framework doesn't say."""
+    # A route of a router that FastAPI has included doesn't know the prefix and dependencies that it was included with.
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    return scope.get("route") if included is None else included
