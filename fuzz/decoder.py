@@ -9,12 +9,11 @@ An input's first byte seeds the places where it is cut; the stream is the rest.
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
 from typing import TYPE_CHECKING
 
 from reference import Interpretation, interpret
+from target import main
 
 from tidings.errors import EventTooLarge
 from tidings.wire import EventDecoder
@@ -99,36 +98,5 @@ def random_case(source: random.Random) -> bytes:
     return source.randbytes(1) + b"".join(tokens)
 
 
-def run(runs: int, seed: int) -> None:
-    """Check that many random inputs; the input that fails is in the error's notes."""
-    source = random.Random(seed)
-    for _ in range(runs):
-        case = random_case(source)
-        try:
-            check(case)
-        except Exception as error:
-            error.add_note(f"input: {case!r}")
-            raise
-    print(f"{runs} inputs, seed {seed}: the invariant held")
-
-
-def main() -> None:
-    """Run with atheris, or with `--runs` without it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--runs", type=int, help="check this many random inputs, without atheris")
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
-    options, rest = parser.parse_known_args()
-    if options.runs is not None:
-        run(options.runs, options.seed)
-        return
-    try:
-        import atheris  # noqa: PLC0415 - optional, and not needed for a random run
-    except ModuleNotFoundError:
-        sys.exit("this needs atheris: pip install atheris (or give --runs N for a random run without it)")
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *rest], check)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, check, random_case)

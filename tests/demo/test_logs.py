@@ -298,3 +298,24 @@ def test_closing_twice_is_fine(log: Path) -> None:
     with Follower(log) as follower:
         follower.open()
         follower.close()
+
+
+def test_a_follower_that_is_closed_while_a_thread_opens_it_leaves_nothing_open(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(log)
+    opened: list[int] = []
+    really_open = os.open
+
+    def open_late(path: Path, flags: int) -> int:
+        fd = really_open(path, flags)
+        opened.append(fd)
+        follower.close()  # the client has left
+        return fd
+
+    monkeypatch.setattr("tidings.demo.logs.os.open", open_late)
+    with pytest.raises(OSError, match="the follower is closed"):
+        follower.open()
+    [fd] = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

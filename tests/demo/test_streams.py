@@ -115,9 +115,10 @@ async def test_the_streams_are_documented(app: FastAPI) -> None:
         if path in {"/figures", "/desk", "/log"}
     }
     assert names == {
-        "/figures": {"served", "host", "sample", "count", "worker"},
+        "/figures": {"served", "host", "sample", "count", "worker", "reset"},
         # The tokens of the chat have no name.
-        "/desk": {"served", "headline", "progress", "result", "question", "done", None},
+        "/desk": {"served", "headline", "progress", "result", "question", "done", None}
+        | {"reset", "stopped", "failed", "aborted"},
         "/log": {"opened", "logged", "restarted"},
     }
 

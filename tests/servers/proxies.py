@@ -38,6 +38,8 @@ CADDY = """
 {configuration}
 """
 
+UNCHANGED: Mapping[str, str] = {}
+
 
 def documented(language: str, replacements: Mapping[str, str]) -> str:
     """A configuration as docs/proxies.md has it, at ports of ours."""
@@ -51,36 +53,40 @@ def documented(language: str, replacements: Mapping[str, str]) -> str:
     return configuration
 
 
-def nginx(folder: Path, app_port: int, port: int) -> list[str]:
+def nginx(folder: Path, app_port: int, port: int, changes: Mapping[str, str] = UNCHANGED) -> list[str]:
     places = {"127.0.0.1:8000": f"127.0.0.1:{app_port}", "listen 80;": f"listen 127.0.0.1:{port};"}
     path = folder / "nginx.conf"
-    path.write_text(MAIN.format(folder=folder, configuration=documented("nginx", places)))
+    path.write_text(MAIN.format(folder=folder, configuration=documented("nginx", {**places, **changes})))
     return [require("nginx", "nginx-light"), "-c", str(path), "-e", str(folder / "error.log")]
 
 
-def haproxy(folder: Path, app_port: int, port: int) -> list[str]:
+def haproxy(folder: Path, app_port: int, port: int, changes: Mapping[str, str] = UNCHANGED) -> list[str]:
     places = {"127.0.0.1:8000": f"127.0.0.1:{app_port}", "bind :80": f"bind 127.0.0.1:{port}"}
     path = folder / "haproxy.cfg"
-    path.write_text(documented("haproxy", places))
+    path.write_text(documented("haproxy", {**places, **changes}))
     return [require("haproxy", "haproxy"), "-db", "-f", str(path)]
 
 
-def caddy(folder: Path, app_port: int, port: int) -> list[str]:
+def caddy(folder: Path, app_port: int, port: int, changes: Mapping[str, str] = UNCHANGED) -> list[str]:
     site = f"http://:{port} {{\n\tbind 127.0.0.1"
     places = {"127.0.0.1:8000": f"127.0.0.1:{app_port}", "example.com {": site}
     path = folder / "Caddyfile"
-    path.write_text(CADDY.format(configuration=documented("caddy", places)))
+    path.write_text(CADDY.format(configuration=documented("caddy", {**places, **changes})))
     return [require("caddy", "caddy"), "run", "--adapter", "caddyfile", "--config", str(path)]
 
 
-PROXIES: dict[str, Callable[[Path, int, int], list[str]]] = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
+PROXIES: dict[str, Callable[[Path, int, int, Mapping[str, str]], list[str]]] = {
+    "nginx": nginx,
+    "haproxy": haproxy,
+    "caddy": caddy,
+}
 
 
 @contextmanager
-def proxy(kind: str, folder: Path, app_port: int) -> Iterator[int]:
-    """A proxy in front of a port; its own port."""
+def proxy(kind: str, folder: Path, app_port: int, changes: Mapping[str, str] = UNCHANGED) -> Iterator[int]:
+    """A proxy in front of a port; its own port. `changes` of its configuration: old text, new text."""
     port = free_port()
-    command = PROXIES[kind](folder, app_port, port)
+    command = PROXIES[kind](folder, app_port, port, changes)
     with running(command, folder, port):
         yield port
 

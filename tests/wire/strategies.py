@@ -63,6 +63,24 @@ def texts() -> st.SearchStrategy[str]:
     return st.lists(lines() | st.sampled_from(["\n", "\r", "\r\n"]), max_size=8).map("".join)
 
 
+def any_texts() -> st.SearchStrategy[str]:
+    """What somebody types, or wants to be taken for a field; also halves of surrogate pairs."""
+    injected = [
+        "\ndata: x",
+        "\n\n",
+        "\r\nid: 7\r\n",
+        "\revent: x",
+        "data: ",
+        ":",
+        "\0",
+        "\u2028id: 7",
+        "\x85",
+        "\ufeff",
+        "\ud800",
+    ]
+    return st.lists(st.sampled_from(injected) | st.text(st.characters(), max_size=4) | lines(), max_size=4).map("".join)
+
+
 @st.composite
 def server_sent_events(draw: st.DrawFn) -> ServerSentEvent:
     """Events with any of their fields."""

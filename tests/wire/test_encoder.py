@@ -19,7 +19,7 @@ from tidings.wire import EventDecoder, ServerSentEvent, encode
 from tidings.wire.encoder import COMMENT, PING, encode_json, retry_block
 
 from .cases import ENCODED, Encoded
-from .strategies import chunkings, properties, server_sent_events
+from .strategies import any_texts, chunkings, properties, server_sent_events
 
 
 @pytest.mark.parametrize("row", ENCODED, ids=str)
@@ -186,3 +186,45 @@ def test_the_heartbeat_is_a_comment():
 
 def test_a_retry_block_sets_the_time_alone():
     assert retry_block(2500) == b"retry: 2500\n\n"
+
+
+# -- what users put in ------------------------------------------------------------------------------------------------
+
+
+@properties
+@given(any_texts(), any_texts(), any_texts(), any_texts())
+def test_no_text_gets_out_of_its_field(raw_data: str, event: str, id: str, comment: str):
+    refused = any(map(is_broken, (event, id))) or "\0" in id or any(map(has_surrogates, (raw_data, event, id, comment)))
+    try:
+        block = encode(ServerSentEvent(raw_data=raw_data, event=event, id=id, comment=comment))
+    except ValueError:
+        assert refused
+        return
+    assert not refused
+    # Another event behind it tells whether something was left open.
+    received = EventDecoder().feed(block + b"data: next\n\n")
+    shown = raw_data.replace("\r\n", "\n").replace("\r", "\n")
+    assert received == [(event or "message", shown, id), ("message", "next", id)]
+    fields = {line.partition(b":")[0] for line in block[:-2].split(b"\n")}
+    assert fields == {b"", b"event", b"data", b"id"}
+
+
+@properties
+@given(any_texts())
+def test_no_text_gets_out_of_json(text: str):
+    try:
+        block = encode(ServerSentEvent(data={text: [text]}))
+    except ValueError:
+        assert has_surrogates(text)
+        return
+    [event] = EventDecoder().feed(block)
+    assert block.count(b"\n") == 2
+    assert event.json() == {text: [text]}
+
+
+def is_broken(text: str) -> bool:
+    return "\n" in text or "\r" in text
+
+
+def has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

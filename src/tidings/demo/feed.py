@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, Field
@@ -30,6 +30,29 @@ class Connection(BaseModel):
 
 class Served(Event[Connection]):
     """The start of each connection. It has no id, so it is nothing to resume from."""
+
+
+class Missed(BaseModel):
+    """Why a client may have missed something, the id that it came with, and where it goes on."""
+
+    reason: str
+    requested: str | None
+    oldest: str | None
+
+
+class Reset(Event[Missed]):
+    """The broker's own, declared for who reads the OpenAPI document."""
+
+
+class Refusal(BaseModel):
+    """Why a request isn't served."""
+
+    detail: str
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an operation that may answer with these."""
+    return {status: {"model": Refusal} for status in statuses}
 
 
 def _figures(request: Request) -> Broker:

@@ -4,11 +4,13 @@ A position is `"<inode>-<checksum of the first line>-<offset>"`, the offset bein
 stays valid across restarts of the program, since nothing is kept but the file itself; inode and checksum tell a
 rotated file, or one that was truncated and has grown again, from the one that the position was given out for.
 
-The reads block. They are bounded, and the caller runs them in a worker thread.
+The reads block. They are bounded, and the caller runs them in a worker thread. It may close the follower meanwhile.
 """
 
+import errno
 import os
 import re
+import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -141,6 +143,8 @@ class Follower:
         self._wanted = position
         self._tail = tail
         self._fd = -1
+        self._lock = threading.Lock()
+        self._closed = False
         self._inode = 0
         self._fingerprint = 0
         self._splitter = LineSplitter(0)
@@ -156,10 +160,9 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Closing twice is fine."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the file, also one that is just being opened in a thread. Closing twice is fine."""
+        self._closed = True
+        self._replace(-1)
 
     @property
     def position(self) -> str:
@@ -202,12 +205,20 @@ class Follower:
 
     def _open(self) -> None:
         fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        self.close()
-        self._fd = fd
+        self._replace(fd)
+        if self._closed:  # set before the file was closed: so either this sees it, or that has closed this one
+            self._replace(-1)
+            raise OSError(errno.EBADF, "the follower is closed")
         self._inode = os.fstat(fd).st_ino
         self._fingerprint = self._read_fingerprint()
         self._splitter = LineSplitter(0)
         self._quiet_reads = 0
+
+    def _replace(self, fd: int) -> None:
+        with self._lock:
+            before, self._fd = self._fd, fd
+        if before >= 0:
+            os.close(before)
 
     def _find(self, position: str) -> tuple[int, Reason | None]:
         """The offset that a position stands for, or the reason why it stands for none in this file."""

@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.types import Scope
 
+from tidings.demo.feed import refusals
 from tidings.demo.panels import chat, logs, machine, news, tasks, workers
 
 STATIC = Path(__file__).parent / "static"
@@ -61,7 +62,7 @@ SOURCES = {name: source_of(panel) for name, panel in PANELS.items()}
 router = APIRouter()
 
 
-@router.get("/source/{panel}")
+@router.get("/source/{panel}", responses=refusals(404))
 async def source(panel: str) -> Source:
     """The Python behind a panel: the functions themselves, so it is what runs."""
     if panel not in SOURCES:

@@ -149,6 +149,8 @@ def _serve(settings: Settings, listener: socket.socket, workers: int, ready: Cal
         workers=workers,
         lifespan="on",
         log_config=None,  # its own would print each request in the terminal
+        # With httptools uvicorn doesn't notice that a client has left which had already sent its next request.
+        http="h11",
         timeout_graceful_shutdown=1,
     )
     with _publishing(settings):

@@ -70,4 +70,8 @@ async def rotate(log: Path) -> None:
 def rotate_if_long(log: Path) -> None:
     with contextlib.suppress(FileNotFoundError):  # there was no request since
         if log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+            old, new = log.with_suffix(".log.1"), log.with_suffix(".log.new")
+            old.unlink(missing_ok=True)
+            old.hardlink_to(log)
+            new.touch()
+            new.replace(log)  # so there is a log at any moment: who asks for it when there is none gets 503

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, StringConstraints
 
 from tidings import Broker, Event
-from tidings.demo.feed import Desk
+from tidings.demo.feed import Desk, refusals
 from tidings.errors import ChannelBusy
 
 WORD_INTERVAL = 0.08
@@ -59,7 +59,7 @@ class Done(Event[Nothing]):
     """The answer is complete."""
 
 
-@router.post("/chat", status_code=202)
+@router.post("/chat", status_code=202, responses=refusals(400, 409, 415))
 async def ask(message: Message, desk: Desk) -> None:
     try:
         await desk.start("chat", answer(desk, Asked(id=secrets.token_hex(8), text=message.text)))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel
 
 from tidings import Event, ServerSentEvent
-from tidings.demo.feed import Feed
+from tidings.demo.feed import Feed, refusals
 from tidings.demo.logs import Follower, Line, Opening, Reason, Restart
 from tidings.demo.settings import Settings
 from tidings.fastapi import LastEventId
@@ -62,7 +62,7 @@ class Restarted(Event[LogRestart]):
 Keyword = Annotated[str, Query(max_length=200)]
 
 
-@router.get("/log", response_class=Feed)
+@router.get("/log", response_class=Feed, responses=refusals(503))
 async def follow_log(
     request: Request, last_event_id: LastEventId, keyword: Keyword = ""
 ) -> AsyncIterator[Opened | Logged | Restarted | ServerSentEvent]:
@@ -77,7 +77,7 @@ async def follow_log(
 async def lines(follower: Follower) -> AsyncGenerator[Logged | Restarted | ServerSentEvent]:
     told, told_at = follower.position, time.monotonic()
     while True:
-        # Not abandoned when the client leaves: the thread would read on in a file that is closed by then.
+        # When the client leaves, a thread that is at it reads on: in a file that is closed, which does no harm.
         batch = await anyio.to_thread.run_sync(follower.read)
         for item in batch.items:
             told, told_at = item.position, time.monotonic()

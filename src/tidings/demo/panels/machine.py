@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from tidings import Broker, Event
 from tidings.broker import DeliveredEvent
-from tidings.demo.feed import Connection, Feed, Figures, Served
+from tidings.demo.feed import Connection, Feed, Figures, Reset, Served
 from tidings.demo.machine import INTERVAL, Machine, Meter, Reading, describe
 from tidings.demo.meter import Worker
 from tidings.demo.panels.workers import Count
@@ -45,7 +45,7 @@ async def measure(figures: Broker) -> None:
 @router.get("/figures", response_class=Feed)
 async def figures(
     broker: Figures, last_event_id: LastEventId
-) -> AsyncIterator[Served | Host | Sample | Count | Worker | DeliveredEvent]:
+) -> AsyncIterator[Served | Host | Sample | Count | Worker | Reset | DeliveredEvent]:
     yield Served.create(Connection())
     async with broker.subscribe(*CHANNELS, last_event_id=last_event_id or "earliest") as events:
         async for event in events:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, StringConstraints
 
 from tidings import Event, ServerSentEvent
 from tidings.broker import DeliveredEvent
-from tidings.demo.feed import Connection, Desk, Feed, Served, now
+from tidings.demo.feed import Connection, Desk, Feed, Reset, Served, now, refusals
 from tidings.demo.panels.chat import Done, Question
 from tidings.demo.panels.tasks import SLOTS, Progress, Result
 from tidings.fastapi import LastEventId
@@ -46,7 +46,29 @@ class Headline(Event[Printed]):
     """News."""
 
 
-@router.post("/news")
+class Ended(BaseModel):
+    """What was ended before it was done."""
+
+    channel: str
+
+
+class Stopped(Event[Ended]):
+    """Somebody has stopped it."""
+
+
+class Failed(Event[Ended]):
+    """It has failed."""
+
+
+class Aborted(Event[Ended]):
+    """Its worker is gone."""
+
+
+Broken = Stopped | Failed | Aborted
+"""The broker's own, declared as `Reset` is."""
+
+
+@router.post("/news", responses=refusals(400, 415))
 async def publish(news: News, desk: Desk) -> Published:
     return Published(id=await desk.publish("news", Headline.create(Printed(text=news.text, at=now()))))
 
@@ -54,7 +76,7 @@ async def publish(news: News, desk: Desk) -> Published:
 @router.get("/desk", response_class=Feed)
 async def read(
     desk: Desk, last_event_id: LastEventId
-) -> AsyncIterator[Served | Headline | Progress | Result | Question | str | Done | Passed]:
+) -> AsyncIterator[Served | Headline | Progress | Result | Question | str | Done | Reset | Broken | Passed]:
     yield Served.create(Connection())
     async with desk.subscribe(*CHANNELS, last_event_id=last_event_id or "earliest") as events:
         async for event in events:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
 from tidings import Event
-from tidings.demo.feed import Desk
+from tidings.demo.feed import Desk, refusals
 from tidings.errors import ChannelBusy
 
 Kind = Literal["checksum", "compress"]
@@ -81,7 +81,7 @@ class Result(Event[Outcome]):
     """A task is done."""
 
 
-@router.post("/tasks")
+@router.post("/tasks", responses=refusals(400, 409, 415))
 async def start(order: Order, desk: Desk) -> Started:
     for channel, slot in SLOTS.items():
         try:
@@ -92,7 +92,7 @@ async def start(order: Order, desk: Desk) -> Started:
     raise HTTPException(409, "all places are taken: stop a task, or wait for one to end")
 
 
-@router.delete("/tasks/{slot}")
+@router.delete("/tasks/{slot}", responses=refusals(404))
 async def stop(slot: int, desk: Desk) -> Stopped:
     if slot not in SLOTS.values():
         raise HTTPException(404, f"there is no place {slot}")

@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
 from tidings import Broker, Event
-from tidings.demo.feed import now
+from tidings.demo.feed import now, refusals
 
 COUNT_INTERVAL = 0.1
 """Seconds between two numbers of the counter."""
@@ -40,7 +40,7 @@ async def count(figures: Broker) -> None:
         await asyncio.sleep(COUNT_INTERVAL)
 
 
-@router.post("/workers/{pid}/kill", status_code=202)
+@router.post("/workers/{pid}/kill", status_code=202, responses=refusals(404, 415))
 async def kill(pid: int) -> None:
     if pid not in workers():
         raise HTTPException(404, f"there is no worker {pid}")
