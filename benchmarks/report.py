@@ -29,13 +29,18 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{form.format(min(values))} to {form.format(max(values))}"
 
 
-def compared(workload: Workload, peer: str, point: int | None, results: Results) -> str:
+def times(workload: Workload, peer: str, point: int | None, results: Results) -> float | None:
     """How many times better tidings is by the workload's first figure."""
     own = results.median(workload.key, "tidings", workload.main, point)
     other = results.median(workload.key, peer, workload.main, point)
     if not own or not other:
-        return "-"
-    return f"{own / other if workload.more_is_better else other / own:.2f}"
+        return None
+    return own / other if workload.more_is_better else other / own
+
+
+def compared(workload: Workload, peer: str, point: int | None, results: Results) -> str:
+    ratio = times(workload, peer, point, results)
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def workload_table(workload: Workload, run: Run) -> list[str]:

@@ -1,15 +1,15 @@
 """`python -m benchmarks.scale`: what grows with subscribers, measured; what very many would need; a reconnect storm."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.scale.capacity import TRAFFIC, Costs, need
-from benchmarks.scale.measure import Check, Sizes, measure
+from benchmarks.runs import machine
+from benchmarks.scale.capacity import TRAFFIC, need
+from benchmarks.scale.findings import Findings, load
+from benchmarks.scale.measure import Sizes, measure
 from benchmarks.scale.reconnect import CLIENTS, Storm, simulate
 from benchmarks.scale.text import checks_text, costs_text, needs_text, storms_text
 from benchmarks.server import allow_open_files, pin, processors
@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON, too")
     options = parser.parse_args(argv)
     if options.costs:
-        known = json.loads(options.costs.read_text())
-        costs, checks = Costs(**known["costs"]), [Check(**check) for check in known["checks"]]
+        known = load(options.costs)
+        where, quick, costs, checks = known.machine, known.quick, known.costs, known.checks
     else:
+        where, quick = machine(), options.quick
         sizes = QUICK if options.quick else Sizes()
         allow_open_files(2 * sizes.more_subscribers)
         pin(os.getpid(), processors()[1])
@@ -50,13 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = {name: {kind: simulate(storm, CLIENTS[kind]) for kind in CLIENTS} for name, storm in STORMS.items()}
     print("\n\n".join((costs_text(costs), checks_text(checks), needs_text(needs), storms_text(outcomes))))
     if options.out:
-        everything = {
-            "costs": asdict(costs),
-            "checks": [asdict(check) for check in checks],
-            "needs": {name: {n: asdict(found) for n, found in by.items()} for name, by in needs.items()},
-            "storms": {name: {kind: asdict(found) for kind, found in by.items()} for name, by in outcomes.items()},
-        }
-        options.out.write_text(json.dumps(everything, indent=1) + "\n")
+        found = Findings(where, quick, costs, checks, needs, outcomes)
+        options.out.write_text(found.as_json() + "\n")
     return 0
 
 
