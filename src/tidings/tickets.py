@@ -28,6 +28,9 @@ __all__ = ["Ticket", "Tickets"]
 _SECRET_BYTES: Final = 16
 """A shorter secret could be guessed."""
 
+_SHORTEST_LIFE: Final = 2.0
+"""Seconds. A ticket says in whole seconds when it was issued, so it lives for up to one less."""
+
 _LONGEST_LIFE: Final = 3_600.0
 """Seconds. What opens a stream for longer is a login, and doesn't belong into a URL."""
 
@@ -58,7 +61,7 @@ class Tickets:
         secret: signs them, 16 bytes at least: `secrets.token_urlsafe(32)` makes one. Of several the last signs, and all
             are recognized: a new one is put behind the old one, which may go when its tickets have expired.
         broker: remembers which were used.
-        max_age: seconds for which a ticket is worth something, up to an hour.
+        max_age: seconds for which a ticket is worth something, 2 to 3,600; it may be up to one less.
 
     Raises:
         TypeError, ValueError: an argument can't be used.
@@ -73,8 +76,8 @@ class Tickets:
             raise ValueError(f"'secret' must have {_SECRET_BYTES} bytes at least: secrets.token_urlsafe() makes one")
         if not isinstance(max_age, int | float) or isinstance(max_age, bool):
             raise TypeError(f"'max_age' must be seconds, not {max_age!r}")
-        if not 0 < max_age <= _LONGEST_LIFE:
-            raise ValueError(f"'max_age' must be positive seconds, {_LONGEST_LIFE:g} at the most, not {max_age!r}")
+        if not _SHORTEST_LIFE <= max_age <= _LONGEST_LIFE:
+            raise ValueError(f"'max_age' must be {_SHORTEST_LIFE:g} to {_LONGEST_LIFE:g} seconds, not {max_age!r}")
         self._serializer = URLSafeTimedSerializer(
             keys,
             salt=b"tidings.tickets",

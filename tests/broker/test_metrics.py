@@ -13,6 +13,7 @@ from tests.broker.contract.reading import until
 from tests.broker.redis_server import RedisServer
 from tests.metering import Meter
 from tidings import Broker, EventSourceResponse
+from tidings.broker import metrics
 from tidings.errors import PublishError, StorageError
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +62,24 @@ async def test_the_lag_is_recorded_for_what_is_read(meter: Meter, url: str) -> N
         await reading.until(b"data: 1")
         assert meter.changes("tidings.broker.lag") == {"tidings.broker.lag sqlite": 1}
         assert 0 <= broker.statistics().lag <= time.time() - begun
+
+
+async def test_a_clock_that_is_behind_that_of_the_storage_makes_no_lag(
+    meter: Meter, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Behind:
+        @staticmethod
+        def time() -> float:
+            return time.time() - 60
+
+    monkeypatch.setattr(metrics, "time", Behind)
+    async with Broker(url) as broker, Connection(EventSourceResponse(broker.subscribe("news"))) as reading:
+        await reading.until(b":\n\n")
+        await broker.publish("news", 1)
+        await reading.until(b"data: 1")
+        assert broker.statistics().lag == 0.0
+        assert meter.changes("tidings.broker.lag") == {"tidings.broker.lag sqlite": 1}
+    assert not caplog.records  # the SDK warns of what is negative
 
 
 async def test_what_may_not_be_stored_is_counted_and_so_is_a_file_that_is_gone(

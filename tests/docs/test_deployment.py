@@ -27,6 +27,7 @@ def test_a_service_has_time_to_end() -> None:
     unit.read_string(block("ini"))
     service = unit["Service"]
     assert graceful_timeout(service["ExecStart"].split()) + GRACE < float(service["TimeoutStopSec"])
+    assert service["Environment"].startswith(f"BROKER_URL=sqlite:////var/lib/{service['StateDirectory']}/")
 
 
 def test_a_pod_has_time_to_end() -> None:

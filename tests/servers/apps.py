@@ -16,6 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
 from tidings import EventSourceResponse, ServerSentEvent
+from tidings.stream import StreamLimit
 
 JOURNAL = Path(os.environ.get("JOURNAL", os.devnull))
 
@@ -38,6 +39,16 @@ class Impatient(EventSourceResponse):
 
 class Beating(EventSourceResponse):
     ping_interval = 0.2
+
+
+class OneOfAnAddress(EventSourceResponse):
+    stream_limit = StreamLimit(per_key=1, key=lambda request: request.client and request.client.host)
+
+
+@app.get("/one-of-an-address", response_class=OneOfAnAddress)
+async def one_of_an_address() -> AsyncIterable[int]:
+    yield 1
+    await asyncio.Event().wait()
 
 
 @app.get("/plain")

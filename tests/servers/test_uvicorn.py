@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from tests.servers.conftest import Serve
-from tests.servers.servers import Server, wait_until
+from tests.servers.servers import RawClient, Server, wait_until
 
 
 @pytest.fixture
@@ -83,6 +83,20 @@ def test_a_stream_that_fails_validation_says_what_and_where_in_the_log(server: S
         assert client.status == 500
     wait_until(lambda: "doesn't fit the stream's annotation Reading" in server.log, what="the reason in the log")
     assert "celsius" in server.log
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 503), ("*", 200)])
+def test_what_a_client_writes_in_front_of_its_address_counts_if_everybody_is_trusted(
+    serve: Serve, trusted: str, status: int
+) -> None:
+    """Which is why the documentation says never to trust everybody."""
+    server = serve(FORWARDED_ALLOW_IPS=trusted)
+
+    def come(invented: str) -> RawClient:
+        return server.get("/one-of-an-address", headers={"x-forwarded-for": f"{invented}, 203.0.113.7"}).read_head()
+
+    with come("198.51.100.1") as one, come("198.51.100.2") as another:
+        assert (one.status, another.status) == (200, status)
 
 
 def test_an_item_that_comes_alone_is_sent_at_once(server: Server) -> None:

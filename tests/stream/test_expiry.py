@@ -125,6 +125,20 @@ async def test_what_was_published_before_the_end_is_sent_and_the_client_knows_wh
         assert [event.id for event in client.events] == published
 
 
+async def test_a_login_that_ends_while_a_guard_is_asked_is_sent_nothing(wall: Wall) -> None:
+    async def slow(channel: str) -> bool:
+        wall.now += 61
+        return True
+
+    async with Broker() as broker:
+        await broker.publish("news", "for readers alone")
+        subscription = broker.subscribe("news", last_event_id="earliest", guard=slow)
+        client = await fetch(EventSourceResponse(subscription, expires_at=wall.now + 60))
+        assert client.status == 401
+        assert b"for readers alone" not in client.body
+        assert broker.statistics().subscriptions == 0
+
+
 async def test_a_stream_that_ends_before_leaves_no_timer(wall: Wall) -> None:
     loop: Any = asyncio.get_running_loop()
     before = len([timer for timer in loop._scheduled if not timer.cancelled()])

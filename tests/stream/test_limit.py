@@ -21,6 +21,10 @@ def user(request: HTTPConnection) -> str | None:
     return request.headers.get("user")
 
 
+async def user_later(request: HTTPConnection) -> str | None:
+    return user(request)
+
+
 async def endless() -> AsyncIterator[int]:
     yield 1
     await asyncio.Event().wait()
@@ -213,6 +217,8 @@ async def test_a_key_that_can_not_be_found_out_costs_no_place_and_no_open_source
         ({"per_key": "3", "key": user}, TypeError, "per_key"),
         ({"per_key": 3}, ValueError, "key"),
         ({"key": user}, ValueError, "per_key"),
+        ({"per_key": 3, "key": "user"}, TypeError, "key"),
+        ({"per_key": 3, "key": user_later}, TypeError, "key"),
     ],
 )
 def test_arguments_that_can_not_be_used(arguments: Any, error: type[Exception], named: str) -> None:

@@ -87,7 +87,8 @@ class Figures:
 
     def fed(self, stored_at: float) -> None:
         """Subscribers are to be woken for what was stored then, in seconds of the clock on the wall."""
-        self.lag = time.time() - stored_at
+        # Of two clocks one may be behind by more than that took; a histogram takes nothing negative.
+        self.lag = max(0.0, time.time() - stored_at)
         _lag.record(self.lag, self._total.attributes)
 
     def run_began(self) -> None:

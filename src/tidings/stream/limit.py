@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -30,8 +31,8 @@ class StreamLimit:
     Args:
         total: streams in this process.
         per_key: streams of one key.
-        key: a function of the request (a `starlette.requests.HTTPConnection`) that says whose the stream is, such as
-            a user or an address; who is None counts for `total` alone.
+        key: a plain function of the request (a `starlette.requests.HTTPConnection`) that says whose the stream is, such
+            as a user or an address; who is None counts for `total` alone.
 
     Attributes:
         open: how many there are now.
@@ -54,6 +55,10 @@ class StreamLimit:
                 raise ValueError(f"'{name}' must be at least 1, not {value!r}")
         if (per_key is None) is not (key is None):
             raise ValueError("'per_key' and 'key' go together: the key says whose a stream is")
+        if key is not None and not callable(key):
+            raise TypeError(f"'key' must be a function of a request, not {type(key).__name__}")
+        if inspect.iscoroutinefunction(key):
+            raise TypeError("'key' must be a plain function: what an `async def` returns is another key each time")
         self._total = total
         self._per_key = per_key
         self._key = key

@@ -216,6 +216,8 @@ class EventSourceResponse(Response):
         return Pump(feeder, self._head(), self._limits(), receive, send, figures_of(scope), begun)
 
     def _prepare_frames(self, source: FrameSource, begun: float, scope: Scope, receive: Receive, send: Send) -> Pump:
+        if self.expires_at is not None:
+            check_not_past(self.expires_at)  # once more: a guard may have been asked for long
         limits = replace(self._limits(), start_delay=0)  # it is open: there is no status to wait for
         # One by one only if they are to be counted.
         feeder = FrameFeeder(source) if self.max_events is None else Feeder(source, _encode_anything, self.max_events)
