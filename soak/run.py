@@ -48,6 +48,9 @@ _NO_REDIS: Final = re.compile(
 )
 """What a worker says that is started while Redis is away. It ends, and is started again."""
 
+_STALLED: Final = re.compile(r"^ERROR: +ASGI callable returned without completing response\.$", flags=re.MULTILINE)
+"""What uvicorn says of a client that took nothing for `send_timeout`, as those do whose connection is half-open."""
+
 
 @dataclass
 class Sizes:
@@ -307,7 +310,7 @@ class _Run:
 
 def faults_in(log: str) -> list[str]:
     """The first lines of what a worker logged as an error."""
-    return _FAULT.findall(_NO_REDIS.sub("", log))
+    return _FAULT.findall(_STALLED.sub("", _NO_REDIS.sub("", log)))
 
 
 def target_of(log: str, channels: Sequence[str]) -> str:

@@ -64,3 +64,8 @@ def test_errors_of_workers_are_found_but_not_those_of_a_start_without_redis() ->
     found = faults_in(FAILED_START + OTHER_ERROR + FAILED_START)
     assert found == ["ERROR:    Exception in ASGI application", "Traceback (most recent call last):"]
     assert len(faults_in(FAILED_START.replace("StorageError", "KeyError"))) == 2
+
+
+def test_a_client_that_stalled_is_no_fault() -> None:
+    line = "ERROR:    ASGI callable returned without completing response.\n"
+    assert faults_in(line + OTHER_ERROR + line) == faults_in(OTHER_ERROR)
