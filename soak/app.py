@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from soak.settings import HISTORY, PING
-from tidings import Broker, EventSourceResponse
+from tidings import Broker, EventSourceResponse, Subscription
 from tidings.errors import BrokerClosed, ChannelBusy, PublishError, StorageError
 from tidings.fastapi import LastEventId
 
@@ -41,6 +42,11 @@ async def come_again(request: Request, error: Exception) -> JSONResponse:  # noq
     return JSONResponse(str(error), 503, {"retry-after": "1"})
 
 
+def stream(subscription: Subscription) -> EventSourceResponse:
+    # A time of its own for each, as docs/deployment.md advises: a client keeps to what the last stream said.
+    return EventSourceResponse(subscription, ping_interval=PING, retry=random.randint(500, 2_000))
+
+
 @app.get("/logs/{log}/position")
 async def position(log: str) -> str:
     return await brokers[log].last_event_id()
@@ -48,8 +54,7 @@ async def position(log: str) -> str:
 
 @app.get("/logs/{log}")
 async def subscribe(log: str, last_event_id: LastEventId, channel: list[str] = Query()) -> EventSourceResponse:  # noqa: B008 - FastAPI's way
-    subscription = brokers[log].subscribe(*channel, last_event_id=last_event_id)
-    return EventSourceResponse(subscription, ping_interval=PING)
+    return stream(brokers[log].subscribe(*channel, last_event_id=last_event_id))
 
 
 @app.post("/logs/{log}/{channel}")
@@ -73,5 +78,4 @@ async def start(name: str, tokens: int, seconds: float) -> None:
 
 @app.get("/answers/{name}")
 async def read(name: str, last_event_id: LastEventId) -> EventSourceResponse:
-    subscription = brokers["main"].subscribe(name, last_event_id=last_event_id or "earliest")
-    return EventSourceResponse(subscription, ping_interval=PING)
+    return stream(brokers["main"].subscribe(name, last_event_id=last_event_id or "earliest"))
