@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from tidings.wire.event import ServerSentEvent
 __all__ = ["check_channel", "check_size", "draft_of"]
 
 _CHANNEL_BYTES = 255
+
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 _EVENTS = (Event, ServerSentEvent)
 
@@ -37,7 +40,7 @@ def check_channel(channel: str, argument: str = "channel") -> str:
         raise ValueError(f"'{argument}' can't be encoded as UTF-8: {error}") from error
     if not 1 <= size <= _CHANNEL_BYTES:
         raise ValueError(f"'{argument}' must be 1 to {_CHANNEL_BYTES} bytes of UTF-8, not {size}: {channel[:80]!r}")
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in channel):
+    if _CONTROL_CHARACTER.search(channel):
         raise ValueError(f"'{argument}' must not contain control characters: {channel[:80]!r}")
     return channel
 

@@ -193,7 +193,8 @@ class Window:
         """The entries behind this position: at most so many, and not more once they have so many bytes."""
         start = bisect_left(self._sequences, sequence + 1, lo=self._first)
         frames = self._frames[start : start + most]
-        sizes = list(accumulate(map(len, frames)))
-        del frames[bisect_left(sizes, most_bytes) + 1 :]
+        if len(frames) > 1:
+            sizes = list(accumulate(map(len, frames)))
+            del frames[bisect_left(sizes, most_bytes) + 1 :]
         end = start + len(frames)
         return Run(self._channel, self._sequences[start:end], self._kinds[start:end], self._times[start:end], frames)

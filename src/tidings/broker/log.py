@@ -128,7 +128,7 @@ class Sleeper(Protocol):
     """Who waits for what is new."""
 
     def wake(self) -> None:
-        """There may be something new, or the log is closed. Called once; who is to be called again, waits again."""
+        """There may be something new, or the log is closed. Called until it takes itself out of `View.waiting`."""
 
 
 class View:
@@ -169,7 +169,7 @@ class View:
     def _share(self, position: int) -> Batch:
         # Readers that began at different positions have the same entries before them when their channels were quiet.
         firsts = [channel.window.first_after(position) for channel in self._channels]
-        before = min(first for first in firsts if first is not None) - 1
+        before = min([first for first in firsts if first is not None]) - 1
         batch = self._cache.get(before)
         if batch is None:
             batch = self._cache[before] = self._read(before)
@@ -350,8 +350,7 @@ class Log:
             for channel in channels:
                 channel.dirty = False
                 for view in list(channel.views):
-                    waiting, view.waiting = view.waiting, {}
-                    yield from waiting
+                    yield from list(view.waiting)
 
     def _wake_slice(self) -> None:
         assert self._sleepers is not None

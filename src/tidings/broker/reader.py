@@ -172,22 +172,31 @@ class Reader:
     def wake(self) -> None:
         """Called by the log after there was nothing."""
         view = self._view
+        if view is None:
+            return
+        if self._waiter is not None or self.on_news is None or self._log.closed:
+            self._wake_task()
+            return
+        batch = self._look(view)
+        if batch is None:
+            return  # what there was came with another channel's
+        if batch is BEHIND or batch.finish:
+            self._wake_task()
+        elif self.on_news(batch):
+            self._position = batch.position
+            self.last = batch.last
+            if batch.more:
+                self._wake_task()
+        else:
+            self._stop_waiting()
+
+    def _wake_task(self) -> None:
+        self._stop_waiting()
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
-        elif self.on_news is not None and view is not None:
-            batch = self._look(view)
-            if self._log.closed or batch is BEHIND or (batch is not None and batch.finish):
-                self.on_news(None)
-            elif batch is None:  # what there was came with another channel's
-                view.waiting[self] = None
-            elif self.on_news(batch):
-                self._position = batch.position
-                self._give(batch)
-                if batch.more:
-                    self.on_news(None)
-                elif self._view is not None:
-                    view.waiting[self] = None
+        elif self.on_news is not None:
+            self.on_news(None)
 
     @property
     def _open_view(self) -> View:
@@ -216,10 +225,7 @@ class Reader:
         self._pending = ()
         view.waiting.pop(self, None)
         self._log.leave(view)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-        elif self.on_news is not None:
-            self.on_news(None)
+        self._wake_task()
 
     def __del__(self) -> None:
         # A subscriber that was cancelled or raised leaves its iterator to the garbage collector, which may run in any
