@@ -341,8 +341,8 @@ async def test_readers_that_are_far_behind_when_the_server_is_killed(durable: Re
         published = [
             id
             for _ in range(20)
-            for id in await asyncio.gather(*(broker.publish("ab"[n % 2], "x" * 100) for n in range(120)))
-        ]  # more than this process remembers
+            for id in await asyncio.gather(*(broker.publish("ab"[n % 2], "x" * 100) for n in range(240)))
+        ]  # more than this process remembers, also with a page that was being read when it began
         durable.kill()
         reading = [asyncio.create_task(take(subscription, len(published))) for subscription in behind]
         done, _ = await asyncio.wait(reading, timeout=0.3)
