@@ -49,7 +49,7 @@ _SHUTDOWN_RETRY_MS = (1_000, 10_000)
 """Clients come back after a time in this range: all at once they would be a storm."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The options of a stream that the pump keeps to; `EventSourceResponse` says what they mean."""
 

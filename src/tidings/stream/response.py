@@ -7,8 +7,8 @@ import logging
 import math
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, TypedDict, Unpack
 from weakref import finalize
 
@@ -213,27 +213,29 @@ class EventSourceResponse(Response):
                 raise too_many_streams() from None
             raise
         feeder = Feeder(source, encode, self.max_events)
-        return Pump(feeder, self._head(), self._limits(), receive, send, figures_of(scope), begun)
+        return Pump(feeder, self._head(), self._limits(self.start_delay), receive, send, figures_of(scope), begun)
 
     def _prepare_frames(self, source: FrameSource, begun: float, scope: Scope, receive: Receive, send: Send) -> Pump:
         if self.expires_at is not None:
             check_not_past(self.expires_at)  # once more: a guard may have been asked for long
-        limits = replace(self._limits(), start_delay=0)  # it is open: there is no status to wait for
+        limits = self._limits(start_delay=0)  # it is open: there is no status to wait for
         # One by one only if they are to be counted.
         feeder = FrameFeeder(source) if self.max_events is None else Feeder(source, _encode_anything, self.max_events)
         pump = Pump(feeder, self._head(), limits, receive, send, figures_of(scope), begun, source.position_frame)
         source.listen(pump.on_news)
         return pump
 
-    def _limits(self) -> Limits:
-        return Limits(
-            ping_interval=self.ping_interval,
-            retry=self.retry,
-            start_delay=self.start_delay,
-            send_timeout=self.send_timeout,
-            cleanup_timeout=self.cleanup_timeout,
-            max_events=self.max_events,
-            max_duration=_drawn(self.max_duration),
+    def _limits(self, start_delay: float | None) -> Limits:
+        return _shared(
+            Limits(
+                ping_interval=self.ping_interval,
+                retry=self.retry,
+                start_delay=start_delay,
+                send_timeout=self.send_timeout,
+                cleanup_timeout=self.cleanup_timeout,
+                max_events=self.max_events,
+                max_duration=_drawn(self.max_duration),
+            )
         )
 
     def _head(self) -> dict[str, Any]:
@@ -247,6 +249,12 @@ class EventSourceResponse(Response):
             if len(same) > 1:
                 raw = [header for index, header in enumerate(raw) if index != same[0]]
         return list(raw)
+
+
+@lru_cache(maxsize=128)
+def _shared(limits: Limits) -> Limits:
+    """The same object for streams with the same options: idle ones are many, and each byte of them counts."""
+    return limits
 
 
 def _nothing() -> None:
