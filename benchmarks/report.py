@@ -2,27 +2,13 @@
 
 from collections.abc import Sequence
 
+from benchmarks.markdown import table
 from benchmarks.peers import PEERS
 from benchmarks.results import TARGETS, Results
 from benchmarks.runs import Run
 from benchmarks.workloads import WORKLOADS, Workload
 
 COUNTED = "Every event was counted: what lost one, or had one twice or out of order, failed, and is in no figure."
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown, aligned in the source too: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join([first, *others])} |"
-
-    rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return [line(header), line(rule), *(line(row) for row in rows)]
 
 
 def spread(values: Sequence[float], form: str) -> str:

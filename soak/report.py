@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Final
 
+from benchmarks.markdown import table
+
 from soak.run import Outcome
 from soak.schedule import Kind
 from soak.settings import Settings
@@ -17,21 +19,6 @@ from soak.settings import Settings
 _TITLES: Final = {"sqlite": "SQLite", "redis": "Redis"}
 _PACKAGES: Final = ("tidings", "uvicorn", "starlette", "fastapi", "redis", "httpx2")
 _EXAMPLES: Final = 20
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown, aligned in the source too: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join([first, *others])} |"
-
-    rule = ["-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    return [line(header), line(rule), *(line(row) for row in rows)]
 
 
 def _count(value: int) -> str:

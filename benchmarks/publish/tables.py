@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks import report
+from benchmarks.markdown import table
 from benchmarks.peers import PEERS
 from benchmarks.publish.views import ALONE, GROWING, GROWTH, SIDE_BY_SIDE, Growth, View
 from benchmarks.runs import Run
@@ -66,7 +67,7 @@ def beside(run: Run, views: Sequence[View]) -> str:
     rows = [["**tidings**", *(figure(run, view) for view in measured)]]
     rows += [[PEERS[peer].title, *(times_of(run, view, peer) for view in measured)] for peer in peers]
     rows.append(["*largest spread*", *(spread(run, view) for view in measured)])
-    return "\n".join(report.table(["", *(view.heading for view in measured)], rows))
+    return "\n".join(table(["", *(view.heading for view in measured)], rows))
 
 
 def figure(run: Run, view: View) -> str:
@@ -105,12 +106,12 @@ def alone(run: Run) -> str:
         if values := run.results.values(view.workload, "tidings", workload.main):
             form = workload.figures[workload.main]
             rows.append([view.title, view.unit, figure(run, view), report.spread(values, form)])
-    return "\n".join(report.table(["", "unit", "median", "min to max"], rows))
+    return "\n".join(table(["", "unit", "median", "min to max"], rows))
 
 
 def growth(run: Run, grows: Growth) -> str:
     """One line for each point and peer."""
-    return "\n".join(report.table([grows.points, "peer", *GROWING.values()], list(_growth_rows(run, grows))))
+    return "\n".join(table([grows.points, "peer", *GROWING.values()], list(_growth_rows(run, grows))))
 
 
 def _growth_rows(run: Run, grows: Growth) -> Iterator[list[str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from benchmarks.report import table
+from benchmarks.markdown import table
 from benchmarks.scale.capacity import Costs, Need
 from benchmarks.scale.measure import Check
 from benchmarks.scale.reconnect import Outcome
