@@ -139,15 +139,19 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
     With `beside=another` it is a second tab of the same browser, which shares its connections and its visibility.
     """
+    visits: list[Visit] = []
     contexts: list[BrowserContext] = []
 
     def open_page(url: str, beside: Visit | None = None, **options: Any) -> Visit:
         context = browser.new_context(**options) if beside is None else beside.page.context
         contexts.append(context)
         visit = Visit(context.new_page())
+        visits.append(visit)
         visit.page.goto(url)
         return visit
 
     yield open_page
+    for visit in visits:
+        print(visit.page.url, *visit.problems, sep="\n  ")  # pytest shows it if the test failed
     for context in contexts:
         context.close()
