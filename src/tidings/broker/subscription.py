@@ -196,7 +196,7 @@ class Subscription(FrameSource):
         while reader is not None and (batch := await reader.ready()) is not None:
             if self._where is None:
                 return batch
-            self._passed = batch.position
+            self._passed = batch.last  # its position may be that of the end of a channel, whose id no event has
             passed = self._passing(batch.entries, reader.epoch)
             if passed:
                 self._told = passed[-1].sequence
@@ -264,7 +264,10 @@ class Subscription(FrameSource):
         if self._where is None or event.control:
             return True
         try:
-            return bool(self._where(event))
+            passes = self._where(event)
+            if not isinstance(passes, bool) and inspect.isawaitable(passes):  # which would be true for every event
+                raise TypeError("'where' must be a plain function: an awaitable is always true")  # noqa: TRY301
+            return bool(passes)
         except BaseException:
             self._end()
             raise
@@ -308,7 +311,7 @@ class GuardedSubscription(Subscription):
         try:
             for channel in self._channels:
                 allowed = self._guard(channel)
-                if inspect.isawaitable(allowed):
+                while inspect.isawaitable(allowed):  # also one that an `async def` returned: it would count as true
                     allowed = await allowed
                 if not allowed:
                     raise ChannelForbidden(channel)  # noqa: TRY301 - what the guard raises goes the same way

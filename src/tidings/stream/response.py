@@ -153,18 +153,20 @@ class EventSourceResponse(Response):
         try:
             if self.expires_at is not None or self.stream_limit is not None:
                 give_back = await self._admit(source, scope)
+            follows = not isinstance(source, FrameSource) or await source.open()
             if scope["method"] == "HEAD":
-                # RFC 9110 §9.3.2: the headers that a GET would get, and no content. The source has not begun.
+                # RFC 9110 §9.3.2: the status and the headers that a GET would get, and no content. A generator, which
+                # would have to begin for that, has not begun.
                 await close_source(source)
-                await send(self._head())
-                await send({"type": "http.response.body", "body": b""})
+                await _send_empty(self._head() if follows else self._no_content(), send)
                 return
-            warn_of_held_dependencies(scope)
-            if isinstance(source, FrameSource) and not await source.open():
-                await self._nothing_follows(send)
-            else:
+            if follows:
+                warn_of_held_dependencies(scope)
                 pump = await self._prepare(source, begun, scope, receive, send)
                 self.ending = await (pump.run() if self.expires_at is None else run_until(self.expires_at, pump))
+            else:
+                self.ending = Ending.EXHAUSTED
+                await _send_empty(self._no_content(), send)
         except HTTPException as error:
             self.ending = Ending.FAILED
             if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
@@ -189,13 +191,6 @@ class EventSourceResponse(Response):
         except BaseException:
             await close_source(source)
             raise
-
-    async def _nothing_follows(self, send: Send) -> None:
-        """Tell the client not to come back: "HTTP 204 No Content" stops an `EventSource` (WHATWG HTML §9.2.3)."""
-        self.ending = Ending.EXHAUSTED
-        headers = [header for header in self._headers_once() if header[0] != b"content-type"]
-        await send({"type": "http.response.start", "status": 204, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
 
     async def _prepare(
         self, source: AsyncIterator[Any], begun: float, scope: Scope, receive: Receive, send: Send
@@ -240,6 +235,11 @@ class EventSourceResponse(Response):
 
     def _head(self) -> dict[str, Any]:
         return {"type": "http.response.start", "status": self.status_code, "headers": self._headers_once()}
+
+    def _no_content(self) -> dict[str, Any]:
+        """Tells the client not to come back: "HTTP 204 No Content" stops an `EventSource` (WHATWG HTML §9.2.3)."""
+        headers = [header for header in self._headers_once() if header[0] != b"content-type"]
+        return {"type": "http.response.start", "status": 204, "headers": headers}
 
     def _headers_once(self) -> list[tuple[bytes, bytes]]:
         """The headers, without those of ours that were set again: FastAPI adds what a dependency sets behind them."""
@@ -302,6 +302,11 @@ def _check_option(name: str, value: Any) -> None:
     fits, expected = _CHECKS[name]
     if value is not None and not fits(value):
         raise ValueError(f"{name!r} must be {expected}, not {value!r}")
+
+
+async def _send_empty(head: dict[str, Any], send: Send) -> None:
+    await send(head)
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _error_response(error: HTTPException) -> Response:

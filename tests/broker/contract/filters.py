@@ -58,6 +58,14 @@ async def test_a_filter_may_answer_with_anything_that_is_false(broker: Broker, a
     assert await rest(broker.subscribe("news", last_event_id="earliest", where=lambda event: answer)) == []
 
 
+async def test_a_filter_that_would_have_to_be_awaited_lets_nothing_pass(broker: Broker) -> None:
+    """An awaitable is true, whatever it would say."""
+    answer = asyncio.get_running_loop().create_future()
+    await broker.publish("news", 1)
+    with pytest.raises(TypeError, match="'where'"):
+        await anext(broker.subscribe("news", last_event_id="earliest", where=lambda event: answer))
+
+
 class TideError(Exception):
     pass
 
@@ -150,6 +158,19 @@ async def test_a_filtered_response_that_ends_at_an_event_says_no_other_position(
         await client.end()
     assert client.complete
     assert client.body.endswith(f'data: "wanted"\nid: {wanted}\n\n'.encode())
+
+
+@pytest.mark.parametrize(("wanted", "blocks"), [(4, 1), (3, 2)])
+async def test_the_last_id_of_a_finished_channel_is_that_of_its_last_event(
+    broker: Broker, wanted: int, blocks: int
+) -> None:
+    published = await fill(broker, "news", range(5))
+    await broker.finish("news")
+    subscription = broker.subscribe("news", last_event_id="earliest", where=lambda event: event.data == wanted)
+    async with Connection(EventSourceResponse(subscription)) as client:
+        await client.end()
+    assert client.body.endswith(f"id: {published[-1]}\n\n".encode())
+    assert client.body.count(b"id: ") == blocks  # the last event tells its position itself
 
 
 async def test_a_filtered_subscriber_who_comes_back_to_a_finished_channel_has_seen_all(broker: Broker) -> None:

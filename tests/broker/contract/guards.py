@@ -59,10 +59,20 @@ async def test_a_response_is_403_before_it_starts_and_names_no_channel(broker: B
         assert b"plans" not in client.body
 
 
-async def test_a_finished_channel_is_403_too_for_whom_it_is_not(broker: Broker) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_finished_channel_is_403_too_for_whom_it_is_not(broker: Broker, method: str) -> None:
     await broker.finish("secret")
-    assert (await fetch(EventSourceResponse(broker.subscribe("secret", guard=Guard().plain)))).status == 403
-    assert (await fetch(EventSourceResponse(broker.subscribe("secret", guard=Guard("secret").plain)))).status == 204
+    for allowed, status in (([], 403), (["secret"], 204)):
+        response = EventSourceResponse(broker.subscribe("secret", guard=Guard(*allowed).plain))
+        client = await fetch(response, method=method)
+        assert (client.status, client.complete) == (status, True)
+
+
+async def test_head_asks_the_guard_as_get_does(broker: Broker) -> None:
+    for allowed, status in (([], 403), (["news"], 200)):
+        guard = Guard(*allowed)
+        client = await fetch(EventSourceResponse(broker.subscribe("news", guard=guard.later)), method="HEAD")
+        assert (client.status, guard.asked) == (status, ["news"])
 
 
 async def test_each_reconnect_is_asked_anew(broker: Broker) -> None:
@@ -117,6 +127,20 @@ async def test_an_endpoint_that_yields_answers_as_the_application_handles_the_er
 
     client = await fetch(app)
     assert (client.status, client.body) == (403, b'{"detail":"not yours"}')
+
+
+async def test_a_guard_that_forgets_to_await_lets_nobody_in(broker: Broker) -> None:
+    """What an `async def` returns is true, whatever it would say."""
+    guard = Guard("public")
+
+    async def forgetful(channel: str) -> Any:
+        return guard.later(channel)
+
+    await fill(broker, "public", [1])
+    await fill(broker, "secret", [2])
+    assert data(await take(broker.subscribe("public", last_event_id="earliest", guard=forgetful), 1)) == [1]
+    with pytest.raises(ChannelForbidden):
+        await anext(broker.subscribe("secret", last_event_id="earliest", guard=forgetful))
 
 
 async def test_a_filter_and_a_guard_go_together(broker: Broker) -> None:

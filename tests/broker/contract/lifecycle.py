@@ -336,7 +336,7 @@ async def test_the_response_closes_its_subscription(broker: Broker) -> None:
     assert await rest(subscription) == []
 
 
-async def test_a_head_request_begins_no_subscription(broker: Broker) -> None:
+async def test_a_head_request_leaves_no_subscription(broker: Broker) -> None:
     subscription = broker.subscribe("news")
     async with Connection(EventSourceResponse(subscription), method="HEAD") as client:
         await client.end()
