@@ -207,6 +207,15 @@ async def test_a_key_that_can_not_be_found_out_costs_no_place_and_no_open_source
     assert (closed, limit.open) == (["source"], 0)
 
 
+async def test_a_key_that_would_have_to_be_awaited_lets_nobody_in() -> None:
+    """It would be another one for each stream."""
+    later = asyncio.get_running_loop().create_future()
+    limit = StreamLimit(per_key=1, key=lambda request: later)
+    with pytest.raises(TypeError, match="'key'"):
+        await fetch(EventSourceResponse([1], stream_limit=limit))
+    assert limit.open == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [

@@ -76,6 +76,8 @@ class StreamLimit:
             HTTPException: 503, there is none.
         """
         key = None if self._key is None else self._key(HTTPConnection(scope))
+        if inspect.isawaitable(key):
+            raise TypeError("'key' must be a plain function: an awaitable is another key each time")
         with self._lock:
             if self._total is not None and self.open >= self._total:
                 raise too_many_streams()
