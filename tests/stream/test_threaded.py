@@ -300,3 +300,47 @@ async def test_idle_sync_streams_leave_the_pool_of_worker_threads_alone() -> Non
             blocker.open()
             await client.__aexit__(None)
             await blocker.wait_until_closed()
+
+
+@pytest.mark.parametrize("lines", range(1, 5))
+async def test_a_reader_that_leaves_while_the_thread_is_about_to_wake_it_is_woken(
+    lines: int,
+) -> None:
+    """The thread is switched away from in front of a line, as the interpreter may do at any."""
+    left, held, go = threading.Event(), threading.Event(), threading.Event()
+    passed = 0
+
+    def trace(frame: Any, event: str, _argument: object) -> Any:
+        nonlocal passed
+        if frame.f_code is not threaded.ThreadedSource._notify.__code__:
+            return None
+        if event == "line" and left.is_set():
+            passed += 1
+            if passed == lines:
+                held.set()
+                go.wait(PATIENCE)
+        return trace
+
+    def items() -> Iterator[int]:
+        yield 1
+        left.wait(PATIENCE)
+        yield 2
+
+    source = threaded.ThreadedSource(items())
+    before = threading.gettrace()
+    threading.settrace(trace)
+    try:
+        assert await anext(source) == 1
+    finally:
+        threading.settrace(before)  # type: ignore[arg-type]
+    reading = asyncio.ensure_future(anext(source))
+    await asyncio.sleep(0)
+    left.set()
+    assert await anyio.to_thread.run_sync(held.wait, PATIENCE)
+    reading.cancel()
+    await asyncio.wait([reading])
+    closing = asyncio.ensure_future(source.aclose())
+    await asyncio.sleep(0)
+    go.set()
+    done, _ = await asyncio.wait([closing], timeout=PATIENCE)
+    assert done, "the thread has ended, and nobody was told"

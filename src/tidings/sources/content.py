@@ -51,8 +51,15 @@ def open_source(content: Any) -> AsyncIterator[Any]:
 async def close_source(source: AsyncIterator[Any]) -> None:
     """Close an iterator where it stands, if it can be closed."""
     aclose = getattr(source, "aclose", None)
-    if aclose is not None:
+    if aclose is None:
+        return
+    try:
         await aclose()
+    except BaseExceptionGroup as group:
+        # A task group around a `yield` makes a group of the GeneratorExit by which it is closed.
+        others = group.split(GeneratorExit)[1]
+        if others is not None:
+            raise others from None
 
 
 async def _entered(iterator: Any) -> AsyncGenerator[Any, None]:

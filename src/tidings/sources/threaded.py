@@ -53,7 +53,8 @@ class ThreadedSource:
         self._iterable = iterable
         self._in_thread: Callable[[], None] | None = None
         self._items: deque[Any] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        # The newest, until it is woken: a deque, as `pop` takes it in one step that nothing else comes between.
+        self._waiter: deque[asyncio.Future[None]] = deque(maxlen=1)
         self._drained = threading.Event()
         self._closing = False
         self._over = False  # the thread has ended; what it left is in _items and _error
@@ -100,11 +101,12 @@ class ThreadedSource:
             raise self._error
 
     async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
+        waiter = self._loop.create_future()
+        self._waiter.append(waiter)
         # The thread looks for a waiter after it has put an item: one that came since we looked must not be missed.
         if not self._items and not self._over:
-            await self._waiter
-        self._waiter = None
+            await waiter
+        self._waiter.clear()
 
     def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -153,13 +155,14 @@ class ThreadedSource:
             self._drained.wait()
 
     def _notify(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            try:
-                self._loop.call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:
-                self._closing = True  # the loop is closed: nobody reads on
+        try:
+            waiter = self._waiter.pop()
+        except IndexError:
+            return  # the reader is awake
+        try:
+            self._loop.call_soon_threadsafe(_wake, waiter)
+        except RuntimeError:
+            self._closing = True  # the loop is closed: nobody reads on
 
     def release(self) -> None:
         """Count it no more: its thread has ended, or will never begin."""

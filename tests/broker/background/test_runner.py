@@ -584,6 +584,22 @@ async def test_the_first_reason_to_end_is_the_one_that_is_told(broker: OpenBroke
     assert source.notes == ["CancelledError", "finally"]
 
 
+async def test_a_source_that_is_stopped_at_its_yield_inside_of_a_task_group(
+    broker: OpenBroker, storage: Faulty
+) -> None:
+    async def source() -> AsyncIterator[int]:
+        async with asyncio.TaskGroup():
+            while True:
+                yield 1
+
+    runner = await run_held(broker, source())
+    await turn(3)  # it waits at its `yield` until something is written
+    runner.stop(STOPPED)
+    storage.flows.set()
+    await until_ended(runner)
+    assert storage.state("chat") is State.STOPPED
+
+
 async def test_a_source_that_takes_too_long_has_five_seconds_more_to_end(broker: OpenBroker, storage: Faulty) -> None:
     async def source() -> AsyncIterator[int]:
         try:
