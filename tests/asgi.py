@@ -13,7 +13,7 @@ from tidings import EventSourceResponse
 from tidings.wire import EventDecoder
 from tidings.wire.decoder import ReceivedEvent
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which something that must happen counts as not happening."""
 
 

@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +21,9 @@ from tidings.broker.entry import FINISH, Draft, Entry, Kind, split_frame
 from tidings.broker.log import Batch, Log
 from tidings.broker.reader import OpenBroker, Reader
 from tidings.broker.storage import ChannelInfo, Feed, Page
-from tidings.broker.subscription import Subscription
+from tidings.broker.subscription import GuardedSubscription, Subscription
 from tidings.errors import BrokerClosed, StorageError
+from tidings.wire.frames import Frames
 
 pytestmark = pytest.mark.anyio
 
@@ -176,6 +178,12 @@ class Waiting:
         self._task.cancel()
 
 
+def batch_of(frames: Frames | None) -> Batch | None:
+    """What a reader's listener is given."""
+    assert frames is None or isinstance(frames, Batch)
+    return frames
+
+
 class Called:
     """Reads as a response does: it is called when there is something, and takes it or lets a task fetch it."""
 
@@ -186,11 +194,12 @@ class Called:
         self.reading = False
         self._reader = reader
         self._bell = asyncio.Event()
-        reader.on_news = self._on_news
+        reader.listener = self
         self._task = asyncio.create_task(self._read())
 
-    def _on_news(self, batch: Batch | None) -> bool:
-        assert batch is None or not self.reading
+    def on_news(self, frames: Frames | None) -> bool:
+        assert frames is None or not self.reading
+        batch = batch_of(frames)
         self.calls.append(batch)
         if batch is not None and self.takes:
             self.entries += batch.entries
@@ -1176,14 +1185,15 @@ async def test_news_of_two_channels_at_once_are_one_call(storage: FakeStorage) -
 async def test_who_leaves_while_it_is_called_is_called_no_more(storage: FakeStorage) -> None:
     reader = await begun(storage)
     view = storage.log.join(("a",))
-    calls: list[Batch | None] = []
+    calls: list[Frames | None] = []
 
-    def leave(batch: Batch | None) -> bool:
-        calls.append(batch)
-        reader.leave()
-        return True
+    class Leaving:
+        def on_news(self, frames: Frames | None) -> bool:
+            calls.append(frames)
+            reader.leave()
+            return True
 
-    reader.on_news = leave
+    reader.listener = Leaving()
     assert await reader.ready() is None
     storage.put("a")
     await at_rest(storage)
@@ -1193,6 +1203,26 @@ async def test_who_leaves_while_it_is_called_is_called_no_more(storage: FakeStor
     storage.put("a")
     await at_rest(storage)
     assert len(calls) == count
+
+
+async def test_a_subscription_that_has_begun_does_not_hold_its_guard_nor_the_id_that_it_resumed_from(
+    storage: FakeStorage,
+) -> None:
+    class Id(str):
+        """One that can be referred to weakly."""
+
+    def guard(_channel: str) -> bool:
+        return True
+
+    last_event_id = Id("e-0")
+    held = [weakref.ref(guard), weakref.ref(last_event_id)]
+    subscription = GuardedSubscription(
+        lambda: OpenBroker(storage, storage.log, None), ("a",), last_event_id, None, guard
+    )
+    del guard, last_event_id
+    assert await subscription.open()
+    assert [each() for each in held] == [None, None]
+    await subscription.aclose()
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------

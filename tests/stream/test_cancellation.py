@@ -1,6 +1,7 @@
 """Cancel scopes inside of a source and around its request, also while the client doesn't read."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -214,6 +215,22 @@ async def test_a_scope_that_cancels_again_while_a_write_goes_on_cancels_nothing_
         await client.end()
     assert client.body == WHOLE
     assert client.complete
+
+
+async def test_a_scope_around_gathered_coroutines_leaves_no_exception_that_nobody_retrieved() -> None:
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+
+    async def source() -> AsyncIterator[str]:
+        with anyio.move_on_after(0.01):
+            await asyncio.gather(asyncio.sleep(10), asyncio.sleep(0))
+        yield "went on"
+
+    async with Connection(EventSourceResponse(source())) as client:
+        await client.end()
+    assert client.body == b'data: "went on"\n\n'
+    gc.collect()
+    assert problems == []
 
 
 @each_source

@@ -5,9 +5,10 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
+import anyio
 import pytest
 
-from tests.asgi import Connection
+from tests.asgi import Connection, fetch
 from tidings import EventSourceResponse
 from tidings.stream import Ending, cleanup
 
@@ -325,6 +326,47 @@ async def test_what_a_source_raises_in_its_cleanup_is_logged_and_does_not_leave_
     async with Connection(response) as client:
         await client.until(b"data: 1")
     assert response.ending is Ending.DISCONNECTED
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.levelno == logging.WARNING
+    assert "the key is under the mat" in caplog.text
+
+
+each_group = pytest.mark.parametrize("group", [asyncio.TaskGroup, anyio.create_task_group])
+
+
+@each_group
+@pytest.mark.usefixtures("quiet")
+async def test_a_source_at_its_yield_inside_of_a_task_group_is_closed_there(group: Any) -> None:
+    async def source() -> AsyncIterator[int]:
+        async with group():
+            while True:
+                yield 1
+
+    response = EventSourceResponse(source(), max_events=1)
+    client = await fetch(response)
+    assert client.body == b"data: 1\n\n"
+    assert client.complete
+    assert response.ending is Ending.LIMIT
+
+
+@each_group
+async def test_what_else_is_raised_in_such_a_task_group_is_logged(group: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def raise_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("the key is under the mat")
+
+    async def source() -> AsyncIterator[int]:
+        async with group() as tasks:
+            getattr(tasks, "start_soon", lambda function: tasks.create_task(function()))(raise_at_the_end)
+            await asyncio.sleep(0.001)
+            while True:
+                yield 1
+
+    response = EventSourceResponse(source(), max_events=1)
+    assert (await fetch(response)).complete
+    assert response.ending is Ending.LIMIT
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.levelno == logging.WARNING
     assert "the key is under the mat" in caplog.text

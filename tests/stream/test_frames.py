@@ -20,7 +20,7 @@ from tidings.broker.memory import MemoryStorage
 from tidings.errors import BrokerClosed, StorageError
 from tidings.stream import Ending, pump
 from tidings.stream.loop import LoopState
-from tidings.wire.frames import Frames, FrameSource
+from tidings.wire.frames import Frames, FrameSource, Listener
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ class Tap(FrameSource):
         self._over = False
         self._blocks = deque(blocks)
         self._asked = False  # nothing was there when it was
-        self._on_news: Callable[[Frames | None], bool] | None = None
+        self._listener: Listener | None = None
 
     # -- what a test does ---------------------------------------------------------------------------------------------
 
@@ -64,15 +64,20 @@ class Tap(FrameSource):
         self._over = True
         asyncio.get_running_loop().call_soon(self._call)
 
+    @property
+    def waiting(self) -> list[bytes]:
+        """What nobody has taken or fetched yet."""
+        return list(self._blocks)
+
     def _call(self) -> None:
-        if not self._asked or self._on_news is None:
+        if not self._asked or self._listener is None:
             return
         if not self._blocks:
             self._asked = False
-            self._on_news(None)
+            self._listener.on_news(None)
             return
         frames = Frames(b"".join(self._blocks), len(self._blocks))
-        if self._on_news(frames):
+        if self._listener.on_news(frames):
             self.taken.append(frames.frame)
             self._blocks.clear()
         else:
@@ -96,8 +101,8 @@ class Tap(FrameSource):
         self._asked = True
         return None
 
-    def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
-        self._on_news = on_news
+    def listen(self, listener: Listener) -> None:
+        self._listener = listener
 
     def position_frame(self) -> bytes:
         position, self.position = self.position, b""
@@ -272,6 +277,30 @@ async def test_a_send_is_not_begun_before_the_task_has_seen_the_last_one_to_its_
         await client.until(block(3))
     assert data_of(client) == ["1", "2", "3"]
     assert tap.taken == [block(1)]
+
+
+async def test_nothing_more_is_taken_from_the_source_while_the_client_does_not_take_what_was_written() -> None:
+    tap = Tap()
+    under_way, held = asyncio.Event(), asyncio.Event()
+
+    async def stalling(send: Any, message: dict[str, Any]) -> None:
+        if message.get("body") == block(1):
+            under_way.set()
+            await held.wait()
+        await send(message)
+
+    async with Connection(sending_with(EventSourceResponse(tap), stalling)) as client:
+        await parked(client)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(tap.pour_now, block(1))
+        loop.call_soon(tap.pour_now, block(2))  # in the same turn: before the task is awake
+        await under_way.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert tap.waiting == [block(2)]
+        held.set()
+        await client.until(block(2))
+    assert data_of(client) == ["1", "2"]
 
 
 async def test_what_is_ready_goes_out_in_batches_with_others_served_in_between() -> None:
@@ -565,6 +594,32 @@ async def test_a_cancellation_beside_news(broker: Broker, turns: int) -> None:
     assert not broker._open.log._views
 
 
+async def test_news_while_a_write_goes_on_that_was_cancelled_at_a_turn_of_the_loop() -> None:
+    tap = Tap(block(1))
+    flows = asyncio.Event()
+
+    async def send_around(send: Any, message: dict[str, Any]) -> None:
+        if message.get("body") == block(2):
+            await asyncio.sleep(0)
+            client.task.cancel()
+            await asyncio.sleep(0)
+            await send(message)
+            await flows.wait()
+        else:
+            await send(message)
+
+    async with Connection(sending_with(EventSourceResponse(tap), send_around)) as client:
+        await client.until(block(1))
+        tap.pour(block(2))
+        await client.until(block(2))
+        tap.pour_now(block(3))
+        await asyncio.sleep(0)
+        flows.set()
+        with pytest.raises(asyncio.CancelledError):
+            await client.end()
+    assert tap.closed == 1
+
+
 # -- shutdown ---------------------------------------------------------------------------------------------------------
 
 
@@ -785,7 +840,7 @@ async def test_the_position_is_told_before_the_end_of_a_filtered_stream(broker: 
         await broker.finish("news")
         await client.end()
     assert data_of(client) == ["0", "2"]
-    assert client.body.endswith(b"-5\n\n")  # the channel's end has a place, too
+    assert client.body.endswith(b"-4\n\n")  # the last event's; the channel's end has a place, too, and no event its id
     assert client.body.count(b"id: ") == 3
     assert client.complete
 
@@ -805,13 +860,13 @@ async def test_retry_comes_first_and_no_comment_then() -> None:
 # -- what isn't streamed ----------------------------------------------------------------------------------------------
 
 
-async def test_head_gets_the_headers_and_opens_nothing(broker: Broker) -> None:
+async def test_head_gets_the_headers_and_leaves_nothing_open(broker: Broker) -> None:
     tap = Tap(block(1))
     client = await fetch(EventSourceResponse(tap), method="HEAD")
     assert client.headers["content-type"].startswith("text/event-stream")
     assert client.body == b""
     assert client.complete
-    assert tap.opened == 0
+    assert (tap.opened, tap.closed) == (1, 1)
     client = await fetch(EventSourceResponse(broker.subscribe("news")), method="HEAD")
     assert client.status == 200
     assert not broker._open.log._views

@@ -4,9 +4,12 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import weakref
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.asgi import Connection, fetch
@@ -16,6 +19,11 @@ from tidings.stream import Ending, feeder
 pytestmark = pytest.mark.anyio
 
 voyage: contextvars.ContextVar[str] = contextvars.ContextVar("voyage", default="none")
+
+
+@dataclass
+class Reading:
+    celsius: float
 
 
 def held_by(task: asyncio.Task[Any]) -> list[str]:
@@ -93,7 +101,7 @@ async def test_a_stream_costs_one_task_beside_that_of_the_request() -> None:
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_an_idle_stream_holds_three_coroutines_beside_its_source() -> None:
+async def test_an_idle_stream_holds_two_coroutines_beside_its_source() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1
         await asyncio.Event().wait()
@@ -102,7 +110,25 @@ async def test_an_idle_stream_holds_three_coroutines_beside_its_source() -> None
         await client.until(b"data: 1")
         async with asyncio.timeout(10):
             # Not yet if the item took so long that it was sent as a full batch: then the loop turns once before.
-            while held_by(client.task)[-3:] != ["EventSourceResponse.__call__", "Pump.run", "Pump._deliver"]:
+            while held_by(client.task)[-2:] != ["EventSourceResponse.__call__", "Pump.run"]:
+                await asyncio.sleep(0)
+
+
+async def test_a_silent_stream_does_not_hold_its_last_item() -> None:
+    held: weakref.ref[Reading] | None = None
+
+    async def source() -> AsyncIterator[Reading]:
+        nonlocal held
+        reading = Reading(21.5)
+        held = weakref.ref(reading)
+        yield reading
+        del reading
+        await asyncio.Event().wait()
+
+    async with Connection(EventSourceResponse(source())) as client:
+        await client.until(b'data: {"celsius":21.5}')
+        async with asyncio.timeout(10):
+            while held is None or held() is not None:
                 await asyncio.sleep(0)
 
 
@@ -316,6 +342,28 @@ async def test_max_events_closes_the_source_at_the_yield_of_the_last_event() -> 
 
     await fetch(EventSourceResponse(source(), max_events=2))
     assert seen == [0, 1, GeneratorExit]
+
+
+async def test_max_events_holds_for_a_source_that_is_cancelled_at_the_yield_of_the_last_event() -> None:
+    scope = anyio.CancelScope()
+    went_on = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        with scope:
+            yield 1
+        went_on.set()
+        yield 2
+
+    connection = Connection(EventSourceResponse(source(), max_events=1))
+    connection.stop_reading()
+    async with connection as client:
+        await client.until_blocked()
+        scope.cancel()
+        await went_on.wait()
+        client.read_on()
+        await client.end()
+    assert client.body == b"data: 1\n\n"
+    assert client.complete
 
 
 async def test_a_source_that_ends_exactly_at_max_events_ends_once() -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from starlette.background import BackgroundTask
 
 from tests.asgi import PATIENCE, Connection
 from tidings import EventSourceResponse, shutting_down
@@ -466,3 +467,71 @@ async def test_a_client_that_does_not_read_and_a_slow_cleanup_share_the_time_of_
         await client.end()
     # What the write left of it, and not the whole time once more.
     assert times[1] - times[0] < 0.3
+
+
+@pytest.mark.anyio
+async def test_what_follows_a_stream_is_not_cancelled_by_a_shutdown_during_its_last_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pump, "_SHUTDOWN_SECONDS", 0.01)
+    seen: list[str] = []
+
+    async def follow() -> None:
+        await asyncio.sleep(0.03)  # a cleanup's time would be over
+        seen.append("followed")
+
+    response = EventSourceResponse([1], send_timeout=None, background=BackgroundTask(follow))
+    connection = Connection(response)
+    connection.stop_reading()
+    async with connection as client:
+        await client.until_blocked()
+        LoopState.current().shutdown.begin()
+        client.read_on()
+        await client.end()
+    assert seen == ["followed"]
+    assert client.complete
+
+
+@pytest.mark.anyio
+async def test_nothing_is_sent_behind_a_write_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "_SHUTDOWN_WRITE_SECONDS", 0.01)
+    taken = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            taken.set()  # from now on the client takes everything
+
+    response = EventSourceResponse(source(), send_timeout=None)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def wait_and_send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await taken.wait()
+            await send(message)
+
+        await response(scope, receive, wait_and_send)
+
+    async with Connection(app) as client:
+        await client.until(lambda: client.messages)
+        LoopState.current().shutdown.begin()
+        await client.end()
+    assert client.body == b""  # and not what came after the event that is missing
+    assert not client.complete
+    assert response.ending is Ending.SHUTDOWN
+
+
+@pytest.mark.anyio
+async def test_a_stream_whose_last_write_is_given_up_ends_as_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "_SHUTDOWN_WRITE_SECONDS", 0.01)
+    response = EventSourceResponse([1], send_timeout=None)
+    connection = Connection(response)
+    connection.stop_reading()
+    async with connection as client:
+        await client.until_blocked()
+        LoopState.current().shutdown.begin()
+        await client.end()
+    assert not client.complete
+    assert response.ending is Ending.SHUTDOWN

@@ -49,6 +49,18 @@ async def test_an_exception_after_the_start_is_raised_behind_the_items_and_leave
     assert response.ending is Ending.FAILED
 
 
+async def test_a_group_of_exceptions_of_any_kind_is_raised_behind_the_items_too() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise BaseExceptionGroup("of a task group", [GeneratorExit()])
+
+    async with Connection(EventSourceResponse(source())) as client:
+        with pytest.raises(BaseExceptionGroup):
+            await client.end()
+    assert client.body == b"data: 1\n\n"
+    assert not client.complete
+
+
 async def test_a_background_task_runs_unless_the_stream_failed() -> None:
     notes: list[str] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from tidings.broker.log import BEHIND, Batch, Behind, Log, Miss, View
 from tidings.broker.resume import EARLIEST, Reset, reset_entry, start_of, was_missed
 from tidings.broker.storage import Page, Storage
 from tidings.errors import BrokerClosed, StorageError
+from tidings.wire.frames import Listener
 
 __all__ = ["OpenBroker", "Reader"]
 
@@ -37,7 +37,7 @@ class Reader:
     __slots__ = (
         "__weakref__",
         "_ask",
-        "_channels",
+        "_channel",
         "_ends",
         "_key",
         "_log",
@@ -52,13 +52,13 @@ class Reader:
         "_waiter",
         "epoch",
         "last",
-        "on_news",
+        "listener",
     )
 
     def __init__(self, broker: OpenBroker, channels: tuple[str, ...], requested: str | None) -> None:
         self._storage = broker.storage
         self._log = broker.log
-        self._channels = channels
+        self._channel = channels[0]
         self._key = tuple(sorted(channels))
         self._requested = requested
         self._view: View | None = None  # while it is open
@@ -77,8 +77,8 @@ class Reader:
         """Of the log that the positions are in, once it is open."""
         self.last: int | None = None
         """The sequence of the last id that the subscriber knows: it came with it, was given it, or is given it next."""
-        self.on_news: Callable[[Batch | None], bool] | None = None
-        """Called, if `next` isn't, when there is something after `ready` had nothing; `FrameSource.listen` has more."""
+        self.listener: Listener | None = None
+        """Called, if `next` isn't, when there is something after `ready` had nothing; its frames are a `Batch`."""
 
     async def begin(self) -> None:
         """Find the position to read from.
@@ -88,7 +88,9 @@ class Reader:
             StorageError: the storage can't be read.
         """
         self._view = self._log.join(self._key)  # before the storage is read: what comes after that is in the log
-        self._key = self._view.key  # the same, but one for all
+        # The same, but one for all.
+        self._key = self._view.key
+        self._channel = self._key[self._key.index(self._channel)]
         self._missed = self._view.missed
         try:
             page, reason = await self._first_page()
@@ -98,6 +100,7 @@ class Reader:
                 raise BrokerClosed("the broker was closed before the subscription had begun") from error
             raise
         self._take(page, reason, self._requested)
+        self._requested = None  # it has served
 
     async def _first_page(self) -> tuple[Page, Reset | None]:
         while True:
@@ -174,7 +177,7 @@ class Reader:
         view = self._view
         if view is None:
             return
-        if self._waiter is not None or self.on_news is None or self._log.closed:
+        if self._waiter is not None or self.listener is None or self._log.closed:
             self._wake_task()
             return
         batch = self._look(view)
@@ -182,7 +185,7 @@ class Reader:
             return  # what there was came with another channel's
         if batch is BEHIND or batch.finish:
             self._wake_task()
-        elif self.on_news(batch):
+        elif self.listener.on_news(batch):
             self._position = batch.position
             self.last = batch.last
             if batch.more:
@@ -195,8 +198,8 @@ class Reader:
         if self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
-        elif self.on_news is not None:
-            self.on_news(None)
+        elif self.listener is not None:
+            self.listener.on_news(None)
 
     @property
     def _open_view(self) -> View:
@@ -281,7 +284,7 @@ class Reader:
         """Have a page given, behind the reset that is due."""
         if reason is not None:
             self._log.figures.reset(reason)
-            reset = reset_entry(reason, requested, page, self.epoch, self._channels[0])
+            reset = reset_entry(reason, requested, page, self.epoch, self._channel)
             self._pending += (Batch((reset,), reset.sequence),)
             self.last = reset.sequence  # no other id is to reach the subscriber before it
         if page.entries:

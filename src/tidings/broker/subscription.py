@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
@@ -16,7 +16,7 @@ from tidings.broker.reader import OpenBroker, Reader
 from tidings.errors import ChannelForbidden, StorageError
 from tidings.wire.encoder import encode
 from tidings.wire.event import ServerSentEvent
-from tidings.wire.frames import Frames, FrameSource
+from tidings.wire.frames import Frames, FrameSource, Listener
 
 __all__ = ["DeliveredEvent", "Filter", "Guard", "GuardedSubscription", "Subscription"]
 
@@ -80,6 +80,14 @@ Guard = Callable[[str], object]
 """What `guard=` takes; it may be an `async def`."""
 
 
+class _Beginning(NamedTuple):
+    """What a subscription begins with, and needs no longer than until then."""
+
+    find_broker: Callable[[], OpenBroker]
+    channels: tuple[str, ...]
+    last_event_id: str | None
+
+
 class Subscription(FrameSource):
     """The events of some channels in the order in which they were published; made by `Broker.subscribe`.
 
@@ -94,15 +102,12 @@ class Subscription(FrameSource):
 
     __slots__ = (
         "__weakref__",
-        "_channels",
+        "_beginning",
         "_entries",
         "_failure",
-        "_find_broker",
-        "_last_event_id",
         "_passed",
         "_reader",
         "_told",
-        "_used",
         "_where",
     )
 
@@ -113,11 +118,8 @@ class Subscription(FrameSource):
         last_event_id: str | None,
         where: Filter | None,
     ) -> None:
-        self._find_broker = find_broker
-        self._channels = channels
-        self._last_event_id = last_event_id
+        self._beginning: _Beginning | None = _Beginning(find_broker, channels, last_event_id)  # until it is used
         self._where = where
-        self._used = False
         self._reader: Reader | None = None  # once it has begun
         self._entries = _NO_ENTRIES  # read, to be given one by one
         self._told: int | None = None  # the position that the subscriber knows of
@@ -130,8 +132,8 @@ class Subscription(FrameSource):
         return self
 
     async def __anext__(self) -> DeliveredEvent:
-        if not self._used:
-            await self._begin()
+        if self._beginning is not None:
+            await self._begin(self._beginning)
         reader = self._reader
         if reader is None:
             raise StopAsyncIteration
@@ -162,7 +164,7 @@ class Subscription(FrameSource):
 
     async def aclose(self) -> None:
         """End the subscription, also for whoever waits for its next event. May be called more than once."""
-        self._used = True
+        self._beginning = None
         self._end()
 
     # -- as a response takes it ---------------------------------------------------------------------------------------
@@ -175,11 +177,12 @@ class Subscription(FrameSource):
             HTTPException: 503, the log can't be read now.
             RuntimeError: the subscription was used before.
         """
-        if self._used:
+        beginning = self._beginning
+        if beginning is None:
             raise RuntimeError("a subscription is used once: call broker.subscribe() for each response")
         try:
-            async with asyncio.timeout(self._find_broker().timeout):
-                await self._begin()
+            async with asyncio.timeout(beginning.find_broker().timeout):
+                await self._begin(beginning)
         except (StorageError, TimeoutError) as error:
             headers = {"retry-after": _RETRY_AFTER_SECONDS}
             raise HTTPException(503, "The log can't be read, try again later.", headers) from error
@@ -206,11 +209,10 @@ class Subscription(FrameSource):
             raise self._failure
         return None
 
-    def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
-        """Call `on_news` when there is something after `ready_frames` had nothing."""
+    def listen(self, listener: Listener) -> None:
+        """Call the listener when there is something after `ready_frames` had nothing."""
         if self._reader is not None:
-            # A filter's function is called nowhere but in the subscriber's own task.
-            self._reader.on_news = on_news if self._where is None else lambda _batch: on_news(None)
+            self._reader.listener = listener if self._where is None else _OfFiltered(listener)
 
     def position_frame(self) -> bytes:
         """A block of an `id:` alone, if the client doesn't know how far this subscription has come.
@@ -232,9 +234,9 @@ class Subscription(FrameSource):
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> None:
-        self._used = True
-        self._reader = reader = Reader(self._find_broker(), self._channels, self._last_event_id)
+    async def _begin(self, beginning: _Beginning) -> None:
+        self._beginning = None
+        self._reader = reader = Reader(beginning.find_broker(), beginning.channels, beginning.last_event_id)
         await reader.begin()
         self._told = reader.last
         self._passed = reader.position
@@ -273,6 +275,18 @@ class Subscription(FrameSource):
             raise
 
 
+class _OfFiltered:
+    """Is told of news, and given none: a filter's function is called nowhere but in the subscriber's own task."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_news(self, _frames: Frames | None) -> bool:
+        return self._listener.on_news(None)
+
+
 class GuardedSubscription(Subscription):
     """One that asks whether it may read its channels before it reads anything of them."""
 
@@ -290,8 +304,8 @@ class GuardedSubscription(Subscription):
         self._guard = guard
 
     async def __anext__(self) -> DeliveredEvent:
-        if not self._used:
-            await self._ask()
+        if self._beginning is not None:
+            await self._ask(self._beginning.channels)
         return await super().__anext__()
 
     async def open(self) -> bool:
@@ -300,17 +314,22 @@ class GuardedSubscription(Subscription):
         Raises:
             HTTPException: 403, it doesn't; which channel it was is not for the client's eyes.
         """
-        if not self._used:  # else this is refused there
+        if self._beginning is not None:  # else this is refused there
             try:
-                await self._ask()
+                await self._ask(self._beginning.channels)
             except ChannelForbidden as error:
                 raise HTTPException(403, "You may not read this.") from error
         return await super().open()
 
-    async def _ask(self) -> None:
+    async def _begin(self, beginning: _Beginning) -> None:
+        del self._guard  # it has served, and may hold more of the request than the subscription is to
+        await super()._begin(beginning)
+
+    async def _ask(self, channels: tuple[str, ...]) -> None:
+        guard = self._guard
         try:
-            for channel in self._channels:
-                allowed = self._guard(channel)
+            for channel in channels:
+                allowed = guard(channel)
                 while inspect.isawaitable(allowed):  # also one that an `async def` returned: it would count as true
                     allowed = await allowed
                 if not allowed:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import coroutine
 from typing import Any, cast
 
+from tidings.sources.content import close_source
 from tidings.sources.threaded import ThreadedSource
 from tidings.stream.feeder import Feeder
 from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN
@@ -79,10 +80,8 @@ class Cleanup:
                 await self._cancel(pending)
         if not self._feeder.ended:
             self._feeder.steps.close()
-        aclose = getattr(self._feeder.source, "aclose", None)
-        if aclose is not None:
-            with suppress(asyncio.CancelledError):
-                await self._carry_out(aclose().__await__())
+        with suppress(asyncio.CancelledError):
+            await self._carry_out(close_source(self._feeder.source).__await__())
 
     async def _cancel(self, pending: Any) -> None:
         """Cancel the source where it awaits, as a cancellation of the task would."""

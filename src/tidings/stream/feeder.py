@@ -9,7 +9,9 @@ from types import coroutine
 from typing import Any, Self, cast
 
 from tidings.events import ItemEncoder
-from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
+from tidings.stream.loop import LoopState
+from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell
+from tidings.wire.frames import FrameSource
 
 __all__ = ["Feeder", "batch_is_full"]
 
@@ -23,6 +25,7 @@ class Feeder:
     """The source's side of a stream.
 
     Attributes:
+        bell: rung when the source has what it waited for. Whoever else wakes the stream's task rings it, too.
         frames: what the items gave, not sent yet.
         complete: whether `max_events` of them were reached.
         pending: what the suspended source waits for: a future, `AT_YIELD`, `ONE_TURN` or `IDLE`; None before and after.
@@ -41,6 +44,7 @@ class Feeder:
         "_silent",
         "_stopped",
         "_task",
+        "bell",
         "complete",
         "ended",
         "error",
@@ -52,6 +56,7 @@ class Feeder:
 
     def __init__(self, source: AsyncIterator[Any], encoder: ItemEncoder, max_events: int | None) -> None:
         self.source = source
+        self.bell = Bell(LoopState.current().context)
         self.frames: list[bytes] = []
         self._silent = 0  # how many more frames there are than events with data in them
         self.complete = False
@@ -81,7 +86,7 @@ class Feeder:
     async def _feed(self) -> None:
         """Collect frames; suspends where the source does, and at a full batch. The loop that every event passes."""
         kind = None
-        collect = self.frames.append
+        frames = self.frames
         clock = time.perf_counter
         counted = self._left > 0
         items: Any = self.source
@@ -91,7 +96,7 @@ class Feeder:
                     kind = type(item)
                     encode, count_events = self._encoder.of(kind)
                 frame = encode(item)
-                collect(frame)
+                frames.append(frame)
                 events = 1
                 if count_events is not None:
                     events = count_events(item)
@@ -99,6 +104,7 @@ class Feeder:
                 if counted and events:
                     self._count_down()
                 self._room -= len(frame)
+                del item, frame  # a silent stream doesn't hold its last event
                 if self._room <= 0 or clock() >= self._deadline:
                     try:
                         await batch_is_full()
@@ -115,6 +121,8 @@ class Feeder:
         if self._left == 0:
             self.complete = True
             self.stop()
+        elif self._left < 0:  # a scope of the source's has cancelled it at the `yield` of the last one, and it went on
+            self.frames.pop()
 
     def add(self, block: bytes, events: int = 0) -> None:
         """Put a block behind the frames, or several at once, with so many events with data in them."""
@@ -130,6 +138,10 @@ class Feeder:
         self.frames.clear()
         self._silent = 0
         return body, events
+
+    def position_frame(self) -> bytes:
+        """A block that says where the source stands, if the client is to be told."""
+        return self.source.position_frame() if isinstance(self.source, FrameSource) else b""
 
     def stop(self) -> None:
         """Take no item more than the one that may be under way."""
@@ -148,7 +160,7 @@ class Feeder:
             except StopIteration:
                 self._end(None)
                 return
-            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - whatever the source raises
+            except (Exception, BaseExceptionGroup, asyncio.CancelledError) as raised:  # noqa: BLE001 - whatever it is
                 self._end(raised)
                 return
             except BaseException:  # the process's own end, which waits for nothing
@@ -160,9 +172,11 @@ class Feeder:
                 if turns < _TURNS_SAVED and time.perf_counter() < self._deadline:
                     continue
                 waits_for = ONE_TURN
-            elif waits_for is not AT_YIELD and getattr(waits_for, "_asyncio_future_blocking", None) is None:
-                error = RuntimeError(f"the source awaited what is no asyncio future: {waits_for!r}")
-                continue
+            elif waits_for is not AT_YIELD:
+                if getattr(waits_for, "_asyncio_future_blocking", None) is None:
+                    error = RuntimeError(f"the source awaited what is no asyncio future: {waits_for!r}")
+                    continue
+                self.bell.ring_after(waits_for)
             self.pending = waits_for
             return
 
@@ -186,7 +200,10 @@ class Feeder:
         if self.ended or self.pending is None or self.pending is IDLE:
             raise cancelled
         # As Task.cancel() does it: the awaited future first, and if that is done already, the coroutine.
-        if self.pending is AT_YIELD or self.pending is ONE_TURN or not self.pending.cancel(*cancelled.args):
+        if self.pending is AT_YIELD or self.pending is ONE_TURN:
+            self._unwind(cancelled)
+        elif not self.pending.cancel(*cancelled.args):
+            self.pending.add_done_callback(_retrieve)  # the source never gets to see what became of it
             self._unwind(cancelled)
         elif self.pending.done():
             self._unwind()
@@ -194,7 +211,7 @@ class Feeder:
     @property
     def unwinding(self) -> bool:
         """Whether the source is busy with a cancellation, its own or one from outside, and isn't to be left waiting."""
-        at_rest = self.ended or self.pending is AT_YIELD or self.pending is IDLE
+        at_rest = self.pending is None or self.pending is AT_YIELD or self.pending is IDLE
         return not at_rest and self.cancelled
 
     @property
@@ -202,14 +219,13 @@ class Feeder:
         """Whether the task is to be cancelled: no scope of the source's has taken it back."""
         return self._task.cancelling() > self._cancelling
 
-    async def unwind(self, bell: Bell) -> None:
+    async def unwind(self) -> None:
         """Let a source that is unwinding do its next step, or wait until it can, or until the bell rings."""
         pending = self.pending
         if pending is ONE_TURN:
             await asyncio.sleep(0)
         elif not pending.done():
-            observe(pending, bell.ring)
-            await bell.wait()
+            await self.bell.wait()
         if self.pending is pending and (pending is ONE_TURN or pending.done()):
             self._unwind()
 
@@ -233,6 +249,12 @@ class _Resumed:
         cancelled, self._cancelled = self._cancelled, None
         step: Awaitable[Any] = self._source.__anext__() if cancelled is None else self._source.athrow(cancelled)
         return step
+
+
+def _retrieve(future: Any) -> None:
+    """Look at a future's exception, or asyncio says in the log that nobody has."""
+    if not future.cancelled():
+        future.exception()
 
 
 @coroutine

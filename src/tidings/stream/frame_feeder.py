@@ -22,28 +22,26 @@ class FrameFeeder(Feeder):
     it: most of many streams are silent most of the time, and that is what each of them costs.
     """
 
-    __slots__ = ("_frame_source", "_over")
+    __slots__ = ()
+
+    source: FrameSource
 
     def __init__(self, source: FrameSource) -> None:
-        self._frame_source = source
-        self._over = False  # the steps are, but the source hasn't ended
         super().__init__(source, _ENCODER, None)
 
     def advance(self, error: BaseException | None = None) -> None:
-        if self._over:
-            self._over = False
+        if self.steps is _OVER:
             self.steps = self._feed()
         super().advance(error)
 
     async def _feed(self) -> None:
-        while (frames := await self._frame_source.ready_frames()) is not None:
+        while (frames := await self.source.ready_frames()) is not None:
             self.add(frames.frame, frames.events)
             if self._room <= 0 or time.perf_counter() >= self._deadline:
                 await batch_is_full()
 
     def _end(self, error: BaseException | None) -> None:
-        if error is None and not self._frame_source.ended:
-            self._over = True
+        if error is None and not self.source.ended:
             self.steps = _OVER
             self.pending = IDLE
         else:

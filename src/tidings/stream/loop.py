@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator
+from contextvars import Context
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,11 @@ __all__ = ["LoopState", "shutting_down"]
 
 
 class LoopState:
-    """The heartbeat and the shutdown of one event loop."""
+    """The heartbeat and the shutdown of one event loop.
+
+    Attributes:
+        context: for callbacks that read no variable; of one loop, as two threads can't run in the same one at once.
+    """
 
     _states: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState]] = WeakKeyDictionary()
     _of_thread: ClassVar[threading.local] = threading.local()
@@ -23,6 +28,7 @@ class LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.heartbeat = Heartbeat(loop)
         self.shutdown = Shutdown(loop)
+        self.context = Context()
         self._guard = self._until_loop_closes()
 
     @classmethod

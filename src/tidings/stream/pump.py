@@ -27,10 +27,10 @@ from tidings.stream.ending import Ending
 from tidings.stream.feeder import Feeder
 from tidings.stream.loop import LoopState
 from tidings.stream.metrics import Figures
-from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell, observe
+from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN
 from tidings.stream.writer import Writer
 from tidings.wire.encoder import COMMENT, PING, retry_block
-from tidings.wire.frames import Frames
+from tidings.wire.frames import Frames, FrameSource
 
 __all__ = ["Limits", "Pump"]
 
@@ -66,7 +66,6 @@ class Pump:
     """One stream, from its first item to its end."""
 
     __slots__ = (
-        "__weakref__",
         "_begun",
         "_bell",
         "_cleanup",
@@ -77,7 +76,6 @@ class Pump:
         "_loop",
         "_parked",
         "_ping_due",
-        "_position",
         "_reason",
         "_receive",
         "_shutdown_by",
@@ -97,25 +95,21 @@ class Pump:
         send: Send,
         figures: Figures,
         begun: float,
-        position: Callable[[], bytes] = bytes,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._limits = limits
         self._receive = receive
         self._figures = figures
         self._begun = begun  # in the loop's time
-        self._position = position  # a block that says where the source stands, if the client is to be told
-        self._bell = Bell()
         self._feeder = feeder
+        self._bell = feeder.bell
         self._writer = Writer(
             send,
             head,
             retry=limits.retry,
             timeout=limits.send_timeout,
-            bell=self._bell,
-            feeder=self._feeder,
-            on_gone=self._client_left,
-            on_timeout=self._client_stalled,
+            feeder=feeder,
+            owner=self,
         )
         self._cleanup: Cleanup | None = None  # while it runs
         self._reason: Ending | None = None  # why the stream ends
@@ -133,8 +127,16 @@ class Pump:
         """Whether the head of the response is sent."""
         return self._writer.started
 
+    def listen_to(self, source: FrameSource) -> None:
+        """Write at once what the source has later; to be called by the stream's task."""
+        self._writer.allow_write_now()
+        source.listen(self)
+
     async def run(self) -> Ending:
         """Run the stream to its end and close the source.
+
+        Where most of many streams are most of the time: what waits for the source is called from here, as each
+        coroutine in between would be memory that each of them holds.
 
         Raises:
             BaseException: what the source raised; what it had yielded before is sent.
@@ -147,7 +149,14 @@ class Pump:
         try:
             state.shutdown.admit(self)
             try:
-                await self._deliver(state)
+                while await self._keep_up():
+                    self._parked = True
+                    try:
+                        await self._bell.wait()
+                    except asyncio.CancelledError as cancelled:
+                        self._feeder.pass_on(cancelled)
+                    finally:
+                        self._parked = False
                 await self._settle()
             finally:
                 state.heartbeat.forget(self)
@@ -156,46 +165,35 @@ class Pump:
         finally:
             watcher.cancel()
             state.shutdown.release(self)
-            for timer in (*self._timers, self._start_timer):
-                if timer is not None:
-                    timer.cancel()
-            self._figures.ended(ending, self._loop.time() - self._begun, sys.exception())
-            logger.debug("stream ended: %s after %d events", ending, self._events)
-            self._writer.close()
+            self._let_go(ending)
         return ending
+
+    def _let_go(self, ending: Ending) -> None:
+        for timer in (*self._timers, self._start_timer):
+            if timer is not None:
+                timer.cancel()
+        self._figures.ended(ending, self._loop.time() - self._begun, sys.exception())
+        logger.debug("stream ended: %s after %d events", ending, self._events)
+        self._writer.close()
 
     def _goes_on(self) -> bool:
         return self._reason is None and not self._feeder.ended
 
-    async def _deliver(self, state: LoopState) -> None:
-        """Send items until the source ends or there is another reason to end.
-
-        Where most of many streams are most of the time: what waits here is called from here, as each coroutine in
-        between would be memory that each of them holds.
-        """
+    async def _keep_up(self) -> bool:
+        """Do all that there is to do; True when nothing is left but to wait, False when the stream is to end."""
         feeder = self._feeder
+        if self._writer.unfinished and self._goes_on():
+            await self._attend()  # what `on_news` began is written before the source is asked for more
         while await self._send_what_is_ready():
             if not self._waited:
-                self._prepare_to_wait(state)
+                self._prepare_to_wait()
             pending = feeder.pending
+            await self._attend()
             if pending is AT_YIELD or pending is ONE_TURN:
-                await self._attend()
                 await self._give_way()
-                continue
-            if pending is not None and pending is not IDLE:  # None: it had something while frames were sent
-                observe(pending, self._bell.ring)
-            while self._goes_on():
-                await self._attend()
-                if feeder.pending is not pending or feeder.ready:
-                    break
-                if self._goes_on() and not self._ping_due:
-                    self._parked = True
-                    try:
-                        await self._bell.wait()
-                    except asyncio.CancelledError as cancelled:
-                        feeder.pass_on(cancelled)
-                    finally:
-                        self._parked = False
+            elif self._goes_on() and feeder.pending is pending and not feeder.ready and not self._ping_due:
+                return True
+        return False
 
     async def _send_what_is_ready(self) -> bool:
         """Let the source run, if it can, and send what it gives; whether the stream goes on."""
@@ -216,7 +214,7 @@ class Pump:
         if self._reason is None:
             self._reason = Ending.EXHAUSTED if feeder.error is None else Ending.FAILED
         if self._reason in _ORDERLY:
-            feeder.add(self._position())
+            feeder.add(feeder.position_frame())
         if self._reason is Ending.SHUTDOWN:
             await self._flush()
             await self._write(retry_block(random.randint(*_SHUTDOWN_RETRY_MS)))  # noqa: S311 - no secret
@@ -234,6 +232,8 @@ class Pump:
             await self._writer.say_goodbye()
         elif not self._client_is_lost():
             await self._flush(more=False)
+            if self._writer.cut and not self._client_is_lost():
+                self._reason = Ending.SHUTDOWN  # which alone gives up a write of a client that may still take it
         assert self._reason is not None
         return self._reason
 
@@ -245,11 +245,14 @@ class Pump:
         self._cleanup = Cleanup(self._feeder, self._limits.cleanup_timeout)
         if self._shutdown_by is not None:
             self._cleanup.shorten(self._shutdown_by - self._loop.time())
-        await self._cleanup.run()
+        try:
+            await self._cleanup.run()
+        finally:
+            self._cleanup = None
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
-    def _prepare_to_wait(self, state: LoopState) -> None:
+    def _prepare_to_wait(self) -> None:
         self._waited = True
         if not self._writer.started:
             if self._limits.start_delay == 0:
@@ -257,7 +260,7 @@ class Pump:
             elif self._limits.start_delay is not None:
                 self._start_timer = self._loop.call_later(self._limits.start_delay, self._start_is_due)
         if self._limits.ping_interval:
-            state.heartbeat.watch(self, self._writer.sent_at + self._limits.ping_interval)
+            LoopState.current().heartbeat.watch(self, self._writer.sent_at + self._limits.ping_interval)
 
     def on_news(self, frames: Frames | None) -> bool:
         """Called by a source of frames that had nothing. If all that is left to do is to write, it is done here."""
@@ -285,7 +288,7 @@ class Pump:
             # An empty comment, so that a proxy which holds the head back until it sees a byte lets it go.
             await self._write(COMMENT if self._limits.retry is None else b"")
         if self._ping_due:
-            await self._write(PING + self._position())
+            await self._write(PING + self._feeder.position_frame())
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -319,7 +322,7 @@ class Pump:
             logger.debug("receive failed: the client is gone", exc_info=True)
         except Exception:
             logger.exception("receive failed: the stream ends")
-        self._client_left()
+        self.client_left()
 
     def _end(self, reason: Ending) -> None:
         """Note why the stream ends; the first reason counts."""
@@ -328,11 +331,13 @@ class Pump:
             self._feeder.stop()
         self._bell.ring()
 
-    def _client_left(self) -> None:
+    def client_left(self) -> None:
+        """End: there is nobody to send to."""
         self._writer.gone = True
         self._end(Ending.DISCONNECTED)
 
-    def _client_stalled(self) -> None:
+    def client_stalled(self) -> None:
+        """End without the last message: the client takes none."""
         self._reason = Ending.TIMED_OUT
         self._end(Ending.TIMED_OUT)
 

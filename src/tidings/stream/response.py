@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 from weakref import finalize
 
 from starlette.background import BackgroundTask
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -44,7 +45,9 @@ _HEADERS = (
     (b"x-accel-buffering", b"no"),
 )
 
-_OURS = (b"content-type", *(name for name, _ in _HEADERS))
+_CONTENT_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+
+_OURS = (_CONTENT_TYPE[0], *(name for name, _ in _HEADERS))
 
 
 class Options(TypedDict, total=False):
@@ -113,6 +116,9 @@ class EventSourceResponse(Response):
 
     max_sync_streams: ClassVar[int] = 512
 
+    _give_back: Callable[[], None] | None = None
+    """Gives the place of this stream back, if it has one."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in _CHECKS.keys() & vars(cls).keys():
@@ -136,37 +142,28 @@ class EventSourceResponse(Response):
         self.ending: Ending | None = None
         self.init_headers(headers)
         given = {name for name, _ in self.raw_headers}
-        self.raw_headers += [header for header in _HEADERS if header[0] not in given]
+        # One content type for all streams: a response is held as long as its stream.
+        self.raw_headers = [_CONTENT_TYPE if header == _CONTENT_TYPE else header for header in self.raw_headers] + [
+            header for header in _HEADERS if header[0] not in given
+        ]
+
+    @property
+    def headers(self) -> MutableHeaders:
+        """The headers, to be read and changed; made for each caller, and not held as long as the stream."""
+        return MutableHeaders(raw=self.raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to an ASGI connection; returns when the stream has ended and its source is closed."""
         if scope["type"] != "http":
             raise RuntimeError(f"an EventSourceResponse answers HTTP requests, not {scope['type']!r}")
-        begun = asyncio.get_running_loop().time()
         if self._content is None:
             raise RuntimeError("an EventSourceResponse streams once: its content is used up")
-        # Taken from the response, so that FastAPI's wrapper around it is freed before the stream, not after.
-        content, self._content = endpoint_generator(self._content), None
-        source = open_source(content)
-        give_back: Callable[[], None] = _nothing  # the place of this stream, if it needs one
         pump: Pump | None = None
         try:
-            if self.expires_at is not None or self.stream_limit is not None:
-                give_back = await self._admit(source, scope)
-            follows = not isinstance(source, FrameSource) or await source.open()
-            if scope["method"] == "HEAD":
-                # RFC 9110 §9.3.2: the status and the headers that a GET would get, and no content. A generator, which
-                # would have to begin for that, has not begun.
-                await close_source(source)
-                await _send_empty(self._head() if follows else self._no_content(), send)
-                return
-            if follows:
-                warn_of_held_dependencies(scope)
-                pump = await self._prepare(source, begun, scope, receive, send)
+            # What only the start needs isn't here: this is held as long as the stream.
+            pump = await self._start(scope, receive, send)
+            if pump is not None:
                 self.ending = await (pump.run() if self.expires_at is None else run_until(self.expires_at, pump))
-            else:
-                self.ending = Ending.EXHAUSTED
-                await _send_empty(self._no_content(), send)
         except HTTPException as error:
             self.ending = Ending.FAILED
             if (pump is not None and pump.started) or "starlette.exception_handlers" in scope:
@@ -178,16 +175,40 @@ class EventSourceResponse(Response):
             self.ending = Ending.FAILED
             raise
         finally:
-            give_back()
-        if self.background is not None:
+            if self._give_back is not None:
+                self._give_back()
+        if self.background is not None and self.ending is not None:  # a HEAD has none
             await self.background()
 
-    async def _admit(self, source: AsyncIterator[Any], scope: Scope) -> Callable[[], None]:
-        """See whether this stream may begin; the source is closed if not. Returns what gives its place back."""
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> Pump | None:
+        """Make the pump; None if the answer is another one, which is sent then."""
+        begun = asyncio.get_running_loop().time()
+        # Taken from the response, so that FastAPI's wrapper around it is freed before the stream, not after.
+        content, self._content = endpoint_generator(self._content), None
+        source = open_source(content)
+        if self.expires_at is not None or self.stream_limit is not None:
+            await self._admit(source, scope)
+        follows = not isinstance(source, FrameSource) or await source.open()
+        if scope["method"] == "HEAD":
+            # RFC 9110 §9.3.2: the status and the headers that a GET would get, and no content. A generator, which
+            # would have to begin for that, has not begun.
+            await close_source(source)
+            await _send_empty(self._head() if follows else self._no_content(), send)
+            return None
+        if not follows:
+            self.ending = Ending.EXHAUSTED
+            await _send_empty(self._no_content(), send)
+            return None
+        warn_of_held_dependencies(scope)
+        return await self._prepare(source, begun, scope, receive, send)
+
+    async def _admit(self, source: AsyncIterator[Any], scope: Scope) -> None:
+        """See whether this stream may begin; the source is closed if not."""
         try:
             if self.expires_at is not None:
                 check_not_past(self.expires_at)
-            return _nothing if self.stream_limit is None else self.stream_limit.take(scope)
+            if self.stream_limit is not None:
+                self._give_back = self.stream_limit.take(scope)
         except BaseException:
             await close_source(source)
             raise
@@ -216,8 +237,8 @@ class EventSourceResponse(Response):
         limits = self._limits(start_delay=0)  # it is open: there is no status to wait for
         # One by one only if they are to be counted.
         feeder = FrameFeeder(source) if self.max_events is None else Feeder(source, _encode_anything, self.max_events)
-        pump = Pump(feeder, self._head(), limits, receive, send, figures_of(scope), begun, source.position_frame)
-        source.listen(pump.on_news)
+        pump = Pump(feeder, self._head(), limits, receive, send, figures_of(scope), begun)
+        pump.listen_to(source)
         return pump
 
     def _limits(self, start_delay: float | None) -> Limits:
@@ -255,10 +276,6 @@ class EventSourceResponse(Response):
 def _shared(limits: Limits) -> Limits:
     """The same object for streams with the same options: idle ones are many, and each byte of them counts."""
     return limits
-
-
-def _nothing() -> None:
-    """What a stream without a place gives back."""
 
 
 def _seconds(value: Any) -> bool:

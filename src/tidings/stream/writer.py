@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Message, Send
 
 from tidings.stream.feeder import Feeder
-from tidings.stream.stepping import Bell, abandon, observe
+from tidings.stream.stepping import abandon
 from tidings.wire.encoder import retry_block
 
-__all__ = ["Writer"]
+__all__ = ["Owner", "Writer"]
 
 
 class _InContext:
@@ -44,6 +44,16 @@ class _Unfinished:
     error: BaseException | None = None
 
 
+class Owner(Protocol):
+    """Whose writes these are."""
+
+    def client_left(self) -> None:
+        """The client is gone; never blocks."""
+
+    def client_stalled(self) -> None:
+        """The client has taken nothing for too long; never blocks."""
+
+
 class Writer:
     """The connection's side of a stream.
 
@@ -53,22 +63,22 @@ class Writer:
     Attributes:
         gone: the client is, so nothing more is sent.
         given_up: a write in progress is abandoned, and so is each later one that the client doesn't take at once.
+        cut: one was, or the client is gone. Nothing is sent behind it, as what it held may be missing.
         sent_at: when the last write was done, in the loop's time.
     """
 
     __slots__ = (
-        "_bell",
         "_context",
         "_feeder",
         "_head",
         "_loop",
-        "_on_gone",
-        "_on_timeout",
+        "_owner",
         "_retry",
         "_send",
         "_task",
         "_timeout",
         "_unfinished",
+        "cut",
         "given_up",
         "gone",
         "sent_at",
@@ -81,26 +91,22 @@ class Writer:
         *,
         retry: int | None,
         timeout: float | None,
-        bell: Bell,
         feeder: Feeder,
-        on_gone: Callable[[], None],
-        on_timeout: Callable[[], None],
+        owner: Owner,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._head: Message | None = head  # until it is sent
         self._retry = retry
         self._timeout = timeout
-        self._bell = bell
         self._feeder = feeder
-        self._on_gone = on_gone
-        self._on_timeout = on_timeout
+        self._owner = owner
         self.gone = False
         self.given_up = False
+        self.cut = False
         self.sent_at = self._loop.time()
-        task = asyncio.current_task()
-        self._task = task if isinstance(task, asyncio.Task) else None  # some servers run requests in what is no task
-        self._context = copy_context()
+        self._task: asyncio.Task[Any] | None = None  # with its context: none before `allow_write_now`
+        self._context: Context
         self._unfinished: _Unfinished | None = None
 
     @property
@@ -128,6 +134,13 @@ class Writer:
         self.sent_at = self._loop.time()
         return len(body) if taken else 0
 
+    def allow_write_now(self) -> None:
+        """To be called by the stream's task, in whose name `write_now` then writes."""
+        task = asyncio.current_task()
+        if isinstance(task, asyncio.Task):  # some servers run requests in what is none
+            self._task = task
+            self._context = copy_context()
+
     def write_now(self, body: bytes) -> bool:
         """Send a part of the body from a callback of the event loop; False if that can't be done.
 
@@ -150,14 +163,14 @@ class Writer:
         except StopIteration:
             self.sent_at = self._loop.time()
         except OSError:
-            self._on_gone()
+            self._owner.client_left()
             return False
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is raised in the task
             self._unfinished = _Unfinished(body, error=error)
-            self._bell.ring()
+            self._feeder.bell.ring()
         else:
             self._unfinished = _Unfinished(body, _InContext(self._context, sending), waits_for)
-            self._bell.ring()
+            self._feeder.bell.ring()
         return True
 
     @property
@@ -191,7 +204,7 @@ class Writer:
 
     async def _send_message(self, message: Message) -> bool:
         """Send one; whether the server took it."""
-        while not self.gone:
+        while not (self.gone or self.cut):
             try:
                 sending = self._send(message).__await__()
                 waits_for = next(sending)
@@ -199,13 +212,12 @@ class Writer:
                 return True  # as it is with most servers for a client that reads: no turn of the event loop was needed
             except OSError:
                 # ASGI's way of saying that the client is gone, since version 2.4 of its HTTP specification.
-                self._on_gone()
+                self._owner.client_left()
                 return False
             except asyncio.CancelledError as cancelled:
                 # A middleware's `send` that looks for cancelled scopes found the source's; nothing was sent.
                 await self._pass_on_at_length(cancelled)
-                if self.given_up:
-                    return False
+                self.cut = self.given_up
                 continue
             taken = await self._carry_on(sending, waits_for)
             if taken is not None:
@@ -234,7 +246,7 @@ class Writer:
                 self._feeder.pass_on(held)
             return True
         except OSError:
-            self._on_gone()
+            self._owner.client_left()
         except asyncio.CancelledError as cancelled:
             await self._pass_on_at_length(cancelled)
             return None
@@ -242,16 +254,17 @@ class Writer:
             abandon(sending)
             if timer is not None:
                 timer.cancel()
+        self.cut = True
         return False
 
     async def _until_done(self, future: Any) -> None:
-        observe(future, self._bell.ring)
+        self._feeder.bell.ring_after(future)
         while not (future.done() or self.gone or self.given_up):
             try:
                 if self._feeder.unwinding:
-                    await self._feeder.unwind(self._bell)
+                    await self._feeder.unwind()
                 else:
-                    await self._bell.wait()
+                    await self._feeder.bell.wait()
             except asyncio.CancelledError as cancelled:
                 self._feeder.pass_on(cancelled)
 
@@ -261,7 +274,7 @@ class Writer:
         while not (self.gone or self.given_up):
             try:
                 if self._feeder.unwinding:
-                    await self._feeder.unwind(self._bell)
+                    await self._feeder.unwind()
                 else:
                     await asyncio.sleep(0)
                     return
@@ -270,5 +283,5 @@ class Writer:
 
     def _time_out(self) -> None:
         self.given_up = True
-        self._on_timeout()
-        self._bell.ring()
+        self._owner.client_stalled()
+        self._feeder.bell.ring()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
 
-__all__ = ["FrameSource", "Frames"]
+__all__ = ["FrameSource", "Frames", "Listener"]
 
 
 class Frames:
@@ -22,6 +22,17 @@ class Frames:
     def __init__(self, frame: bytes, events: int = 1) -> None:
         self.frame = frame
         self.events = events
+
+
+class Listener(Protocol):
+    """Whom a source of frames calls."""
+
+    def on_news(self, frames: Frames | None) -> bool:
+        """There is something: these frames, or what `FrameSource.ready_frames` is to be called for.
+
+        Returns:
+            whether the frames are taken.
+        """
 
 
 class FrameSource(AsyncIterator[Any]):
@@ -46,11 +57,10 @@ class FrameSource(AsyncIterator[Any]):
         """What there is, joined; None if there is nothing now."""
 
     @abstractmethod
-    def listen(self, on_news: Callable[[Frames | None], bool]) -> None:
-        """From now on call `on_news` when there is something after `ready_frames` had nothing.
+    def listen(self, listener: Listener) -> None:
+        """From now on call the listener when there is something after `ready_frames` had nothing.
 
-        It is called on the event loop, outside of every task: with frames, if some are ready; True if it has taken
-        them. Otherwise `ready_frames` has to be called for them.
+        It is called on the event loop, outside of every task: with frames, if some are ready.
         """
 
     @abstractmethod
