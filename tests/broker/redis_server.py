@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +13,7 @@ from typing import Any, Self, TypeAlias
 
 from redis import Redis
 
-from tests.servers.servers import require, wait_until
+from tests.servers.servers import PATIENCE, free_port, require, wait_until
 
 __all__ = ["RedisServer"]
 
@@ -41,19 +39,12 @@ class RedisServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.settings = settings
-        self.port = port
+        self.port = port or free_port()
         self._program = require("redis-server", "redis-server")
         self._log = folder / "redis.log"
         self._stack = ExitStack()
         self.process: subprocess.Popen[bytes]
-        for attempt in range(5):
-            self.port = port or free_port()
-            try:
-                self.start()
-                break
-            except AssertionError:  # another process took the port meanwhile
-                if attempt == 4 or port or "Address already in use" not in self.log:
-                    raise
+        self.start()
 
     @property
     def url(self) -> str:
@@ -114,7 +105,7 @@ class RedisServer:
     def kill(self) -> None:
         """End it with no chance to do anything more, also if it is stopped."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def stop(self) -> None:
         """Let it do nothing, with its connections open."""
@@ -163,18 +154,3 @@ class RedisServer:
         for name, value in {"save": '""', **self.settings}.items():
             for each in value if isinstance(value, list) else [value]:
                 yield f"{name.replace('_', '-')} {each}"
-
-
-def free_port() -> int:
-    # Below those that the system gives to clients: a client that tries again and again to reach a server that is away
-    # could otherwise be given the server's port, and connect to itself.
-    for _ in range(100):
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")

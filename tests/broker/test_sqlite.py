@@ -655,7 +655,7 @@ async def test_the_loop_goes_on_while_the_file_is_locked(path: Path) -> None:
                 latest, longest = time.monotonic(), max(longest, time.monotonic() - latest)
             assert not publishing.done()
         assert await publishing == event_id(storage.epoch, 1)
-    assert longest < 0.2
+    assert longest < 1  # the file is waited for much longer
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from tests.servers.servers import free_port
 
 DEADLINE = 60.0
 """Seconds that anything may take: a bound for a test that hangs, not what it usually takes."""
@@ -27,7 +28,7 @@ def eventually(condition: Callable[[], object], what: str, deadline: float = DEA
 
 
 class DemoProcess:
-    """`tidings demo` on a port of its own choice the first time, and on the same one when it is started again.
+    """`tidings demo`, on the same port when it is started again.
 
     Args:
         folder: Where its output and its files go.
@@ -40,7 +41,7 @@ class DemoProcess:
         self._data = folder / "data"
         self._options = [*(["--follow", str(follow)] if follow else []), *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -100,7 +101,4 @@ class DemoProcess:
     def _is_announced(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.output()
-        match = re.search(r"http://127\.0\.0\.1:(\d+)", self.output())
-        if match:
-            self.port = int(match[1])
-        return match is not None
+        return self.url.rstrip("/") in self.output()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import run, start
+from tests.cli.command import DEADLINE, run, start
 from tests.servers.proxies import MAIN
 from tests.servers.servers import Server, free_port, require, wait_until
 
@@ -70,7 +70,7 @@ def nginx(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(DEADLINE)
 
 
 class Report:
@@ -251,7 +251,7 @@ def test_it_can_be_interrupted(server: Server, address: str) -> None:
         try:
             wait_until(lambda: "GET /numbers?interrupted" in server.log, what="it watches")
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
     assert process.returncode == 130

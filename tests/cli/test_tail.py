@@ -280,7 +280,7 @@ def test_a_closed_pipe_ends_it(address: str) -> None:
 
 def assert_interrupted(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     assert b"Traceback" not in errors
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self
 
+from tests.servers.servers import free_port
+
 PATIENCE = 20.0
 """Seconds after which something that must happen counts as not happening."""
 
@@ -114,7 +116,7 @@ class MisbehavingServer:
         self._threads: list[threading.Thread] = []
         self._closing = False
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         self.listen()
 
     @property
@@ -135,9 +137,8 @@ class MisbehavingServer:
         self._scripts.extend(scripts)
 
     def listen(self) -> None:
-        """Take connections, at the same port if there was one."""
+        """Take connections, also again."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self._listener.getsockname()[1]
         self._start(self._accept, self._listener)
 
     def refuse(self) -> None:

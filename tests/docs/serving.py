@@ -23,7 +23,7 @@ from tests.servers.servers import require, wait_until
 from tidings import Broker
 from tidings.testing import lifespan
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a request of the documentation may take."""
 
 

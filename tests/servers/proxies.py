@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers.servers import ROOT, free_port, require, wait_until
+from tests.servers.servers import PATIENCE, ROOT, free_port, require, wait_until
 
 MAIN = """
 daemon off;
@@ -112,4 +112,4 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)

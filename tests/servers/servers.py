@@ -23,6 +23,9 @@ ROOT = HERE.parent.parent
 
 BIN = Path(sys.executable).parent
 
+PATIENCE = 30.0
+"""Seconds that anything may take on a busy machine: a bound for what hangs, not what it usually takes."""
+
 COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
     "uvicorn": lambda app, port: [str(BIN / "uvicorn"), app, "--port", str(port), "--log-level", "debug"],
     "uvicorn-asyncio-h11": lambda app, port: [
@@ -47,13 +50,21 @@ COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on 127.0.0.1 for servers that this process starts, one after the other.
+
+    A socket that is bound and never listens keeps it until this process ends: the system gives it neither to another
+    process nor to a client, not even to one that tries to reach this very port while no server is there, and would
+    be connected to itself. Servers set SO_REUSEADDR, which lets them listen on it all the same.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    port: int = keeper.getsockname()[1]
+    keeper.detach()
+    return port
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10, what: str = "condition") -> float:
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "condition") -> float:
     """Poll; return the seconds that it took."""
     begin = time.monotonic()
     while not condition():
@@ -79,6 +90,7 @@ class Server:
         self._log = folder / f"{kind}-{self.port}.log"
         self._journal = folder / f"journal-{self.port}"
         self._journal.touch()
+        self._forgotten = {self._log: 0, self._journal: 0}
         env = {
             **os.environ,
             "JOURNAL": str(self._journal),
@@ -90,7 +102,7 @@ class Server:
             self.process = subprocess.Popen(
                 COMMANDS[kind](app, self.port), cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT
             )
-        wait_until(self._answers, 30, f"{kind} answers")
+        wait_until(self._answers, what=f"{kind} answers")
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log
@@ -102,20 +114,27 @@ class Server:
 
     @property
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._read(self._log)
 
     @property
     def journal(self) -> list[str]:
         """What the endpoints noted, without the times."""
-        return [line.split(" ", 1)[1] for line in self._journal.read_text().splitlines()]
+        return [line.split(" ", 1)[1] for line in self._read(self._journal).splitlines()]
+
+    def forget(self) -> None:
+        """Leave out of `log` and `journal` what is there so far: for a server that several tests share."""
+        self._forgotten = {path: path.stat().st_size for path in self._forgotten}
+
+    def _read(self, path: Path) -> str:
+        return path.read_bytes()[self._forgotten[path] :].decode(errors="replace")
 
     def get(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, **options: int) -> RawClient:
         return RawClient(self.port, path, method, headers or {}, **options)
 
-    def wait_for(self, text: str, count: int = 1, timeout: float = 10) -> float:
+    def wait_for(self, text: str, count: int = 1, timeout: float = PATIENCE) -> float:
         return wait_until(lambda: self.journal.count(text) >= count, timeout, f"{count} x {text!r} in the journal")
 
-    def terminate(self, timeout: float = 10, number: int = signal.SIGTERM) -> float:
+    def terminate(self, timeout: float = PATIENCE, number: int = signal.SIGTERM) -> float:
         """Ask it to stop; return the seconds that it took."""
         begin = time.monotonic()
         self.process.send_signal(number)
@@ -125,7 +144,7 @@ class Server:
     def kill(self) -> None:
         """End it with no chance to do anything more."""
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(PATIENCE)
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +171,7 @@ class RawClient:
         self.socket = socket.socket()
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE)
         self.socket.connect(("127.0.0.1", port))
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{k}: {v}" for k, v in (headers or {}).items())]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -182,7 +201,7 @@ class RawClient:
             self._decode()
         return self
 
-    def read_some(self, timeout: float = 10) -> bool:
+    def read_some(self, timeout: float = PATIENCE) -> bool:
         """Read what comes next; False at the end."""
         if self.clean is not None:
             return False
@@ -198,13 +217,13 @@ class RawClient:
         self._decode()
         return True
 
-    def read_until(self, marker: bytes, timeout: float = 10) -> Self:
+    def read_until(self, marker: bytes, timeout: float = PATIENCE) -> Self:
         end = time.monotonic() + timeout
         while marker not in self.body:
             assert self.read_some(max(0.01, end - time.monotonic())), f"ended without {marker!r}: {self.body[-500:]!r}"
         return self
 
-    def read_all(self, timeout: float = 10) -> Self:
+    def read_all(self, timeout: float = PATIENCE) -> Self:
         end = time.monotonic() + timeout
         while self.read_some(max(0.01, end - time.monotonic())):
             pass

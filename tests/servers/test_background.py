@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.broker.redis_server import RedisServer, free_port
+from tests.broker.redis_server import RedisServer
 from tests.servers.conftest import Serve
-from tests.servers.servers import RawClient, Server
+from tests.servers.servers import RawClient, Server, free_port
 from tests.servers.test_channels import ask, last_id
 from tests.servers.test_redis_servers import Balancer
 from tidings.client import AsyncEventSource

@@ -25,12 +25,12 @@ def test_a_stream_arrives_whole(server: Server) -> None:
 def test_a_client_that_leaves_ends_the_source(server: Server) -> None:
     with server.get("/idle-after-one").read_head().read_until(b"\n\n"):
         pass
-    assert server.wait_for("idle-after-one closed") < 1
+    assert server.wait_for("idle-after-one closed") < 5
 
 
 def test_it_ends_while_streams_are_open(server: Server) -> None:
     clients = [server.get("/idle").read_head().read_until(b":\n\n") for _ in range(4)]
-    assert server.terminate() < 3
+    assert server.terminate() < 10
     for client in clients:
         assert client.read_all().clean
         assert re.search(rb"retry: \d+\n\n$", client.body)

@@ -89,7 +89,7 @@ async def serve_once():
     talker = in_thread(talk_then_stop, server, port, found)
     begin = time.monotonic()
     await server.serve()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     await asyncio.to_thread(talker.join, 5)
     print(found)
 
