@@ -10,6 +10,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser.demo_process import DEADLINE, DemoProcess
+from tests.demo import conftest as demos
+
+demo = demos.demo  # a fixture
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -40,22 +43,6 @@ def browser() -> Iterator[Browser]:
         finally:
             expect.set_options(timeout=None)
             browser.close()
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Callable[..., DemoProcess]]:
-    """Start a demo: `demo(path, "--workers", "1")`."""
-    started: list[DemoProcess] = []
-
-    def start(follow: Path | None = None, *options: str) -> DemoProcess:
-        process = DemoProcess(tmp_path, follow, *options)
-        started.append(process)
-        process.start()
-        return process
-
-    yield start
-    for process in started:
-        process.stop()
 
 
 @pytest.fixture(scope="module")
