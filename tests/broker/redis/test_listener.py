@@ -338,6 +338,43 @@ async def test_a_connection_that_is_lost_is_made_again(server: RedisServer, name
             await until(lambda turn=turn: feed.texts()[-1:] == [str(turn)])  # type: ignore[misc]
 
 
+async def test_a_log_that_is_lost_again_after_it_was_while_the_connection_was_made(
+    server: RedisServer, namespace: str
+) -> None:
+    feed = Feed()
+    async with (
+        Proxy(server.port) as proxy,
+        opened(proxy.url, namespace, feed=feed) as storage,
+        opened(server.url, namespace) as other,
+    ):
+        await storage.append("news", draft("first"))
+        await hears(storage, feed, "news")
+        connecting, going_on = asyncio.Event(), asyncio.Event()
+
+        async def hold_who_comes(data: bytes) -> AsyncIterator[bytes]:
+            if b"SETINFO" in data:
+                connecting.set()
+                await going_on.wait()
+            yield data
+
+        def lose() -> None:
+            server.client.delete(*server.client.keys(f"{{{namespace}}}*"))
+
+        proxy.request = hold_who_comes
+        assert server.client.client_kill_filter(_type="pubsub") == 1
+        await connecting.wait()
+        lose()
+        await storage.read((), None)
+        assert feed.losses == 1
+        skips = len(feed.skips)
+        going_on.set()
+        await until(lambda: len(feed.skips) > skips)
+        lose()
+        await other.append("news", draft("another"))
+        await until(lambda: feed.losses == 2)
+        assert storage.epoch == other.epoch
+
+
 async def test_closing_in_the_moment_in_which_the_connection_is_lost(server: RedisServer, namespace: str) -> None:
     with nothing_left_behind(server):
         for turns in range(10):

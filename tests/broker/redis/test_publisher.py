@@ -316,6 +316,48 @@ async def test_what_nobody_waits_for_any_more_is_not_sent(
         assert await texts(storage) == ["first", "sent"]
 
 
+async def test_what_is_given_up_while_a_connection_is_made_is_not_sent(server: RedisServer, namespace: str) -> None:
+    async with Proxy(server.port) as proxy, opened(proxy.url, namespace) as storage:
+        await storage.append("news", draft("first"))
+        answered, going_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(data: bytes) -> AsyncIterator[bytes]:
+            answered.set()
+            await going_on.wait()
+            yield data
+
+        proxy.answer = hold
+        reading = asyncio.ensure_future(everything(storage, "news"))
+        await answered.wait()  # so the only connection is in use
+        appends = [asyncio.ensure_future(storage.append("news", draft(text))) for text in numbers(3)]
+        await until(lambda: proxy.connected == 2)
+        appends[1].cancel()  # as the timeout does, behind which a caller is told that it is not stored
+        await asyncio.wait([appends[1]])
+        going_on.set()
+        await asyncio.gather(reading, appends[0], appends[2])
+        assert await texts(storage) == ["first", "0", "2"]
+
+
+async def test_a_write_of_nothing_that_is_waited_for_does_no_harm(server: RedisServer, namespace: str) -> None:
+    async with Proxy(server.port) as proxy, opened(proxy.url, namespace) as storage:
+        server.client.script_flush()
+        loading, going_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(data: bytes) -> AsyncIterator[bytes]:
+            loading.set()
+            await going_on.wait()
+            yield data
+
+        proxy.request = hold
+        append = asyncio.ensure_future(storage.append("news", draft("given up")))
+        await loading.wait()
+        append.cancel()
+        await asyncio.wait([append])
+        going_on.set()
+        await storage.append("news", draft("next"))
+        assert await texts(storage) == ["next"]
+
+
 # -- what may be stored isn't sent again ------------------------------------------------------------------------------
 
 

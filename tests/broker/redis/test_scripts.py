@@ -722,3 +722,27 @@ def test_a_server_that_was_started_again_gives_no_id_twice(
     assert epoch == "second"
     assert last > sequence
     assert log.shown("news") == [[1, 2, sequence, last]]
+
+
+def test_a_copy_of_a_log_that_had_no_event_yet_gives_no_id_twice(log: Log) -> None:
+    assert log.page()[:2] == ("first", 0)
+    log.client.hset(log.keys.log, "run", "the one before")  # which had given ids after the copy was made
+    log.run("begin", [log.keys.log], "", 0, "second")
+    epoch, sequence = log.append(new_epoch="second")
+    assert epoch == "first"
+    assert sequence > 1_000_000_000
+
+
+def test_a_loss_is_noticed_by_whoever_knows_of_it_though_others_came_first(log: Log) -> None:
+    log.run("begin", [log.keys.log], "", 0, "first")
+    log.fill(3)
+    log.client.hset(log.keys.log, "run", "another server's, which had two more")
+    log.run("begin", [log.keys.log], "first", 3, "second")
+    leapt = log.page()[1]
+    assert log.append(known=("first", 3), new_epoch="second") == ("first", leapt + 1)
+    for known in [("first", 3), ("first", leapt), ("first", leapt + 1), ("other", 5)]:
+        assert log.page(known=known, new_epoch="second")[:2] == ("first", leapt + 1)
+    epoch, newest, *_ = log.page("news", known=("first", 5), new_epoch="second")
+    assert epoch == "second"
+    assert newest > leapt + 1
+    assert log.append(known=("second", newest), new_epoch="third") == ("second", newest + 1)

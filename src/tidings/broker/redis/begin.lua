@@ -6,10 +6,8 @@
 local log = KEYS[1]
 
 local _, newest = open_log(log, ARGV[1], ARGV[2], ARGV[3])
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local run = run_of_server()
 if redis.call('HGET', log, 'run') ~= run then
-  redis.call('HSET', log, 'run', run)
-  if newest > 0 then
-    redis.call('HSET', log, 'newest', integer(leap(newest)))
-  end
+  local leapt = integer(leap(newest))
+  redis.call('HSET', log, 'run', run, 'newest', leapt, 'left', integer(newest), 'leapt', leapt)
 end

@@ -39,16 +39,23 @@ local function leap(newest)
   return math.max(newest + 1, clock() * 1000)
 end
 
+-- Another one whenever the server is started.
+local function run_of_server()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 -- The epoch, the newest sequence and more of the log.
 -- Without an epoch everything was lost. With a newest sequence below the one that the caller was given a part of it was: the
 -- server was restored from a copy, or a replica that was behind took over. Then it is another log from now on, so that no id
--- stands for two events; nor does one of those that are left in its channels, whose sequences stay.
+-- stands for two events; nor does one of those that are left in its channels, whose sequences stay. The same if it was given one
+-- that the sequence has leapt over since, as others came first.
 local function open_log(log, known_epoch, known_newest, new_epoch)
-  local row = redis.call('HMGET', log, 'epoch', 'newest', 'at', 'forgotten')
-  local epoch, newest = row[1], tonumber(row[2] or 0)
-  if not epoch or (epoch == known_epoch and newest < tonumber(known_newest)) then
+  local row = redis.call('HMGET', log, 'epoch', 'newest', 'at', 'forgotten', 'left', 'leapt')
+  local epoch, newest, known = row[1], tonumber(row[2] or 0), tonumber(known_newest)
+  local is_lost = newest < known or (tonumber(row[5] or 0) < known and known < tonumber(row[6] or 0))
+  if not epoch or (epoch == known_epoch and is_lost) then
     epoch = new_epoch
-    redis.call('HSET', log, 'epoch', epoch)
+    redis.call('HSET', log, 'epoch', epoch, 'run', run_of_server())
     if #redis.call('ZRANGEBYLEX', string.gsub(log, 'log$', 'names'), '-', '+', 'LIMIT', 0, 1) > 0 then
       newest = leap(newest)
       redis.call('HSET', log, 'newest', integer(newest))

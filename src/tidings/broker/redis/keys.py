@@ -12,7 +12,10 @@ class Keys:
         self._prefix = f"{{{namespace}}}:"
         self.database = database
         self.log = f"{self._prefix}log"
-        """A hash: `epoch`, `newest` sequence, `at`, its time in ms, `forgotten`: the mark of all others."""
+        """A hash: `epoch`, `newest` sequence, `at`, its time in ms, `forgotten`: the mark of all others.
+
+        And since the server was started: its `run`, the newest sequence that was `left`, and to where that has `leapt`.
+        """
         self.ages = f"{self._prefix}ages"
         """A sorted set: channels, by the time of their newest entries."""
         self.names = f"{self._prefix}names"

@@ -136,6 +136,7 @@ class Listener:
     async def _session(self) -> None:
         """Listen over one connection until it is lost."""
         self._heard = 0.0
+        self._anew.clear()
         self._since = self._known.epoch
         self._last.clear()
         self._asked.clear()
@@ -175,7 +176,6 @@ class Listener:
             await self._changed.wait()
 
     async def _wait_for_epoch(self) -> None:
-        self._anew.clear()
         await self._anew.wait()
         raise _BeginAnewError("the log has another epoch")
 

@@ -171,7 +171,7 @@ class Publisher:
             self._script.sha = ""
             self._put_back(batch)
         except BaseException as error:  # whatever it is, nobody is to wait for ever
-            sent = batch[0].sent and not is_loading(error)
+            sent = any(order.sent for order in batch) and not is_loading(error)
             if is_away(error) and not sent and not self._closed.is_set():
                 self._put_back(batch)
                 await self._wait(error)
@@ -200,12 +200,18 @@ class Publisher:
             await asyncio.wait_for(self._closed.wait(), delay)
 
     async def _execute(self, batch: list[_Order]) -> Any:
+        return await self._server.call("EVALSHA", self._script.sha, last=lambda: self._arguments(batch))
+
+    def _arguments(self, batch: list[_Order]) -> list[Any]:
+        """What the script is told, now that it is sent; who gave up before was told that nothing is stored."""
+        batch[:] = [order for order in batch if not order.answer.done()]
         # Bytes all of them, which redis-py takes as they are: there are many.
         places: dict[str, bytes] = {}
         keys = [self._keys.log, self._keys.ages, self._keys.names]
         entries: list[bytes | str] = []
         runs = False
         for order in batch:
+            order.sent = True
             channel = order.channel
             place = places.get(channel)
             if place is None:
@@ -218,24 +224,8 @@ class Publisher:
                 entries += (place, b"%d" % draft.kind, draft.head, draft.tail)
         if runs:
             keys += (self._keys.running, self._keys.leases)
-
-        def sending() -> None:
-            for order in batch:
-                order.sent = True
-
-        return await self._server.call(
-            "EVALSHA",
-            self._script.sha,
-            len(keys),
-            *keys,
-            *self._kept,
-            *self._known.arguments,
-            self._keys.database,
-            len(places),
-            *places,
-            *entries,
-            sending=sending,
-        )
+        known = self._known.arguments
+        return [len(keys), *keys, *self._kept, *known, self._keys.database, len(places), *places, *entries]
 
     def _tell(self, batch: list[_Order], epoch: str, answers: Iterable[int], failures: list[bytes]) -> None:
         reasons = iter(failures)

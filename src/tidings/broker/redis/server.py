@@ -86,20 +86,19 @@ class Server:
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._password: str | None = self._pool.connection_kwargs.get("password")
 
-    async def call(self, command: str, *arguments: Any, sending: Callable[[], None] = lambda: None) -> Any:
+    async def call(self, command: str, *arguments: Any, last: Callable[[], Sequence[Any]] = tuple) -> Any:
         """Have the server do something, once.
 
         Args:
             command: its name.
             arguments: of the command.
-            sending: called when there is a connection, before anything is sent.
+            last: called when there is a connection, before anything is sent, for the arguments behind these.
         """
         try:
             async with self._free:
                 connection: Connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 try:
-                    sending()
-                    await connection.send_command(command, *arguments)
+                    await connection.send_command(command, *arguments, *last())
                     answer = await connection.read_response()
                 finally:  # which has been closed, if this was cut short
                     await self._pool.release(connection)
