@@ -23,7 +23,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, overload
@@ -420,17 +420,31 @@ def _call_hint(source: object) -> str:
 
 async def _numbered_async(source: AsyncIterable[Any], numbers: _Numbers) -> AsyncGenerator[Any, None]:
     iterator: Any = aiter(source)
+    async with _held(iterator):
+        step = anext(iterator)
+        while True:
+            try:
+                item = await step
+            except StopAsyncIteration:
+                return
+            try:
+                yield numbers.give(item)
+            except GeneratorExit:
+                raise
+            except BaseException as thrown:
+                if not hasattr(iterator, "athrow"):
+                    raise
+                step = iterator.athrow(thrown)  # a timeout that the source has open around its `yield` wants to see it
+            else:
+                step = anext(iterator)
+
+
+def _held(iterator: Any) -> AbstractAsyncContextManager[Any]:
+    """What an iterator is to be iterated in, so that it is closed behind."""
     if hasattr(iterator, "__aenter__"):  # as aiostream's: iterating is allowed inside of it only
-        async with iterator:
-            async for item in iterator:
-                yield numbers.give(item)
-    elif hasattr(iterator, "aclose"):
-        async with aclosing(iterator):
-            async for item in iterator:
-                yield numbers.give(item)
-    else:
-        async for item in iterator:
-            yield numbers.give(item)
+        held: AbstractAsyncContextManager[Any] = iterator
+        return held
+    return aclosing(iterator) if hasattr(iterator, "aclose") else nullcontext()
 
 
 def _numbered(source: Iterable[Any], numbers: _Numbers) -> Generator[Any, None, None]:

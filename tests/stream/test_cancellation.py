@@ -11,7 +11,7 @@ import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from tests.asgi import PATIENCE, Connection
-from tidings import EventSourceResponse, ServerSentEvent
+from tidings import EventSourceResponse, ServerSentEvent, with_ids
 from tidings.stream import Ending
 
 pytestmark = pytest.mark.anyio
@@ -279,6 +279,28 @@ async def test_a_timeout_of_a_source_at_its_yield_works_while_the_client_does_no
         await client.end()
     assert client.body.endswith(b"data: enough\n\n")
     assert client.complete
+
+
+async def test_a_timeout_of_a_source_at_its_yield_works_behind_its_numbering() -> None:
+    async def source() -> AsyncIterator[str]:
+        try:
+            async with asyncio.timeout(0.03):
+                while True:
+                    yield "x" * 10_000
+        except TimeoutError:
+            yield "enough"
+
+    response = EventSourceResponse(with_ids(source()))
+    async with Connection(checked(response)) as client:
+        client.stop_reading()
+        await client.until_blocked()
+        await asyncio.sleep(0.05)
+        client.read_on()
+        await client.end()
+    assert client.events[-1].data == '"enough"'
+    assert client.events[-1].id == str(len(client.events) - 1)
+    assert client.complete
+    assert response.ending is Ending.EXHAUSTED
 
 
 # -- cancelled from outside -------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ import os
 import re
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from starlette.background import BackgroundTask
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from tests.asgi import PATIENCE, Connection
 from tidings import EventSourceResponse, shutting_down
@@ -534,4 +535,28 @@ async def test_a_stream_whose_last_write_is_given_up_ends_as_shutdown(monkeypatc
         LoopState.current().shutdown.begin()
         await client.end()
     assert not client.complete
+    assert response.ending is Ending.SHUTDOWN
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_as_the_shutdown_begins_still_gets_a_response_before_the_first_item() -> None:
+    async def pass_through(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await call_next(request)
+
+    state = LoopState.current()
+    waits = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        waits.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    response = EventSourceResponse(source(), start_delay=None)
+    async with Connection(BaseHTTPMiddleware(response, dispatch=pass_through)) as client:
+        await waits.wait()
+        (stream,) = state.shutdown._streams
+        assert isinstance(stream, pump.Pump)
+        state.shutdown.begin()
+        stream.client_left()
+        await client.end()  # which raises what the middleware does that got none
     assert response.ending is Ending.SHUTDOWN

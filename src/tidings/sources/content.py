@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from typing import Any, Self
 
 from tidings.sources.threaded import ThreadedSource
 from tidings.wire.frames import FrameSource
 
-__all__ = ["check_content", "close_content", "close_source", "open_source"]
+__all__ = ["Resumable", "check_content", "close_content", "close_source", "open_source"]
 
 
 def check_content(content: Any) -> None:
@@ -60,6 +61,32 @@ async def close_source(source: AsyncIterator[Any]) -> None:
         others = group.split(GeneratorExit)[1]
         if others is not None:
             raise others from None
+
+
+class Resumable:
+    """A source whose reader may be cancelled while the source stands at its `yield`, as if it waited there itself."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._cancelled: CancelledError | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        cancelled, self._cancelled = self._cancelled, None
+        step: Awaitable[Any] = self._source.__anext__() if cancelled is None else self._source.athrow(cancelled)
+        return step
+
+    def cancel(self, cancelled: CancelledError) -> None:
+        """Raise this at the `yield`, as the next step: a scope that the source has open there may have cancelled.
+
+        Raises:
+            asyncio.CancelledError: the source is no generator.
+        """
+        if not hasattr(self._source, "athrow"):
+            raise cancelled
+        self._cancelled = cancelled
 
 
 async def _entered(iterator: Any) -> AsyncGenerator[Any, None]:

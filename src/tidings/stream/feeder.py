@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from types import coroutine
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from tidings.events import ItemEncoder
+from tidings.sources.content import Resumable
 from tidings.stream.loop import LoopState
 from tidings.stream.stepping import AT_YIELD, IDLE, ONE_TURN, Bell
 from tidings.wire.frames import FrameSource
@@ -109,9 +110,8 @@ class Feeder:
                     try:
                         await batch_is_full()
                     except asyncio.CancelledError as cancelled:
-                        if not hasattr(self.source, "athrow"):
-                            raise
-                        items = _Resumed(self.source, cancelled)
+                        items = Resumable(self.source)
+                        items.cancel(cancelled)
                         break
             else:
                 return
@@ -233,22 +233,6 @@ class Feeder:
         self.advance(error)
         if isinstance(self.error, asyncio.CancelledError):
             raise self.error  # it was not the source's own, and waits for no write
-
-
-class _Resumed:
-    """A generator, from where a cancellation is raised at its `yield`."""
-
-    def __init__(self, source: Any, cancelled: asyncio.CancelledError) -> None:
-        self._source = source
-        self._cancelled: asyncio.CancelledError | None = cancelled
-
-    def __aiter__(self) -> Self:
-        return self
-
-    def __anext__(self) -> Awaitable[Any]:
-        cancelled, self._cancelled = self._cancelled, None
-        step: Awaitable[Any] = self._source.__anext__() if cancelled is None else self._source.athrow(cancelled)
-        return step
 
 
 def _retrieve(future: Any) -> None:

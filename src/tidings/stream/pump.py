@@ -215,10 +215,12 @@ class Pump:
             self._reason = Ending.EXHAUSTED if feeder.error is None else Ending.FAILED
         if self._reason in _ORDERLY:
             feeder.add(feeder.position_frame())
+        if self._client_is_lost():
+            return
         if self._reason is Ending.SHUTDOWN:
             await self._flush()
             await self._write(retry_block(random.randint(*_SHUTDOWN_RETRY_MS)))  # noqa: S311 - no secret
-        elif feeder.frames and self._reason is not Ending.EXHAUSTED and not self._client_is_lost():
+        elif feeder.frames and self._reason is not Ending.EXHAUSTED:
             await self._flush()
 
     async def _complete(self) -> Ending:

@@ -600,6 +600,45 @@ async def test_a_source_that_is_stopped_at_its_yield_inside_of_a_task_group(
     assert storage.state("chat") is State.STOPPED
 
 
+async def test_a_source_that_is_stopped_while_a_task_group_of_its_own_fails(
+    broker: OpenBroker, storage: Faulty
+) -> None:
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            # What a task group does that raises its tasks' errors in a task that is being cancelled, since Python 3.13.
+            task.uncancel()
+            task.cancel()
+
+    runner = await run(broker, source())
+    await until(lambda: storage.entries("chat"), "it runs")
+    runner.stop(STOPPED)
+    await until_ended(runner)
+    assert storage.state("chat") is State.STOPPED
+
+
+async def test_a_timeout_of_a_source_at_its_yield_is_the_sources_own(broker: OpenBroker, storage: Faulty) -> None:
+    async def source() -> AsyncIterator[str]:
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    yield "more"
+        except TimeoutError:
+            yield "enough"
+
+    runner = await run_held(broker, source())
+    await turn(3)  # it waits at its `yield` until something is written
+    await advance(11)
+    storage.flows.set()
+    await until_ended(runner)
+    assert stored(storage.entries("chat"))[-1] == '"enough"'
+    assert storage.state("chat") is State.FINISHED
+
+
 async def test_a_source_that_takes_too_long_has_five_seconds_more_to_end(broker: OpenBroker, storage: Faulty) -> None:
     async def source() -> AsyncIterator[int]:
         try:

@@ -15,7 +15,7 @@ from tidings.broker.entry import Draft
 from tidings.broker.reader import OpenBroker
 from tidings.broker.run import LEASE_SECONDS
 from tidings.errors import PublishError, StorageError
-from tidings.sources.content import close_source
+from tidings.sources.content import Resumable, close_source
 
 __all__ = ["PATIENCE", "Place", "Runner"]
 
@@ -149,7 +149,7 @@ class Runner:
 
     # -- the source ---------------------------------------------------------------------------------------------------
 
-    async def _pull(self) -> Ending:
+    async def _pull(self) -> None:
         """Take what the source gives, until it ends; then close it."""
         try:
             try:
@@ -161,15 +161,20 @@ class Runner:
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if self._why is None and task is not None and task.cancelling():
-                return SHUTDOWN  # somebody cancels all tasks
-            return self._why or self._failed(cancelled)
+                ending = SHUTDOWN  # somebody cancels all tasks
+            else:
+                ending = self._why or self._failed(cancelled)
         except Exception as error:  # noqa: BLE001 - logged, and told to the readers
-            return self._why or self._failed(error)
-        return self._why or FINISHED
+            ending = self._why or self._failed(error)
+        else:
+            ending = self._why or FINISHED
+        # Not the task's result, which is lost if a task group of the source's has cancelled the task once more.
+        self._conclude(ending)
 
     async def _take_items(self) -> None:
         most = self._place.max_event_size
-        async for item in self._source:
+        items = Resumable(self._source)
+        async for item in items:
             if self._why is not None:
                 return  # it was cancelled, and goes on all the same
             draft = draft_of(item, event=None, raw_data=None)
@@ -178,7 +183,12 @@ class Runner:
             self._size += len(draft.head)
             self._write_soon()
             if len(self._drafts) >= _MOST or self._size >= _MOST_BYTES:
-                await self._wait_for_room()
+                try:
+                    await self._wait_for_room()
+                except asyncio.CancelledError as cancelled:
+                    if self._why is not None:
+                        raise
+                    items.cancel(cancelled)  # a timeout of the source's own, around its `yield`
 
     async def _wait_for_room(self) -> None:
         if self._drafts:
@@ -189,8 +199,9 @@ class Runner:
         logger.error("the background stream in %r failed", self.channel, exc_info=error)
         return Ending.failed(_text_of(error) if self._place.expose_errors else "internal error")
 
-    def _pulled(self, task: asyncio.Task[Ending]) -> None:
-        self._conclude(SHUTDOWN if task.cancelled() or task.exception() is not None else task.result())
+    def _pulled(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._conclude(SHUTDOWN)
 
     def _conclude(self, ending: Ending) -> None:
         if self._ending is None:
