@@ -184,6 +184,7 @@ def test_a_body_makes_it_a_post(address: str, tmp_path: Path) -> None:
     assert sent("-d", '{"a": 1}') == ("POST", '{"a": 1}', json_type)
     assert sent("-d", f"@{path}") == ("POST", "from a file\n", text_type)
     assert sent("-d", "-", input="[1]") == ("POST", "[1]", json_type)
+    assert sent("-d", "[" * 50_000) == ("POST", "[" * 50_000, text_type)  # deeper than any parser goes
     assert sent("-d", "a=1", "-X", "put", "-H", "Content-Type: text/x") == ("PUT", "a=1", "text/x")
 
 
@@ -236,6 +237,8 @@ def test_it_gives_up_after_some_failures_in_a_row(tmp_path: Path) -> None:
         (["http://127.0.0.1/", "--last-event-id", "a\nb"], "id"),
         (["http://127.0.0.1/", "-H", "Token secret"], "'NAME: VALUE'"),
         (["http://127.0.0.1/", "-n", "0"], "--count"),
+        (["http://127.0.0.1:65536/"], "no URL"),
+        (["http://127.0.0.1/", "--last-event-id", "\udcff"], "UTF-8"),
     ],
 )
 def test_wrong_options_are_refused(arguments: list[str], word: str) -> None:
@@ -276,6 +279,24 @@ def test_a_closed_pipe_ends_it(address: str) -> None:
             check=False,
         )
         assert (result.returncode, result.stdout.count(b"\n"), result.stderr) == (0, 1, b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "word"),
+    [(">&-", 2, "standard output is closed"), (">/dev/full", 1, "No space left"), ("-d - <&-", 2, "standard input")],
+)
+def test_a_standard_stream_of_no_use_is_named(address: str, redirection: str, code: int, word: str) -> None:
+    result = subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", *COMMAND, "tail", f"{address}/numbers"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (code, "")
+    assert word in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def assert_interrupted(process: subprocess.Popen[bytes]) -> None:

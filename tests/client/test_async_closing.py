@@ -270,6 +270,26 @@ async def test_a_wait_may_be_cancelled_by_a_scope_around_the_loop(serve: Serve, 
     await assert_nothing_is_left(server)
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("library", [httpx2, httpx])
+async def test_closing_that_is_cancelled_gives_its_place_in_the_pool_back(
+    serve: Serve, library: Any, turns: int
+) -> None:
+    server = serve([chunked(), chunk(ONE), HOLD], [chunked(), chunk(TWO), HOLD])
+    async with library.AsyncClient(limits=library.Limits(max_connections=1), verify=NO_TLS, timeout=1) as client:
+        first = AsyncEventSource(server.url, client=client)
+        assert (await anext(first)).data == "one"
+        closing = asyncio.create_task(first.aclose())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await first.aclose()
+        async with AsyncEventSource(server.url, client=client, max_attempts=1) as second:
+            assert (await anext(second)).data == "two"
+    await assert_nothing_is_left(server)
+
+
 # -- two tasks --------------------------------------------------------------------------------------------------------
 
 

@@ -306,6 +306,7 @@ def test_several_sources_share_a_client(serve: Serve) -> None:
         ({"last_event_id": "7\n8"}, ValueError, "'id'"),
         ({"last_event_id": "7\r8"}, ValueError, "'id'"),
         ({"last_event_id": "7\0"}, ValueError, "'id'"),
+        ({"last_event_id": "\udcff"}, ValueError, "'last_event_id'"),
         ({"retry": -1}, ValueError, "'retry'"),
         ({"retry": float("nan")}, ValueError, "'retry'"),
         ({"max_attempts": 0}, ValueError, "'max_attempts'"),
@@ -318,6 +319,7 @@ def test_several_sources_share_a_client(serve: Serve) -> None:
         ({"url": "ftp://127.0.0.1/"}, ValueError, "http:// or https://"),
         ({"url": "http://"}, ValueError, "http:// or https://"),
         ({"url": "http://[::1/"}, ValueError, "'url'"),
+        ({"url": "http://127.0.0.1:65536/"}, ValueError, "port 65536"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(source: Any, options: Any, error: type[Exception], words: str) -> None:

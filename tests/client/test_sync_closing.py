@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -160,6 +161,46 @@ def test_two_threads_cannot_wait_for_one_source(serve: Serve, client: Any, threa
         next(source)
     go.set()
     assert reading.result(PATIENCE) == ["one"]
+
+
+def test_another_thread_may_close_it_just_when_a_wait_begins(threads: ThreadPoolExecutor) -> None:
+    """Whoever waits sees the end, also while that thread still releases everything."""
+    released, go = threading.Event(), threading.Event()
+    closing: list[Future[None]] = []
+
+    class Stream(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield ONE
+
+        def close(self) -> None:
+            released.set()
+            assert go.wait(PATIENCE)
+
+    def trace(frame: Any, event: str, _arg: object) -> Any:
+        """Let it be closed where `next` has just seen that it is open."""
+        if frame.f_code is not threading.Event.is_set.__code__:
+            return None
+        if event == "return":
+            sys.settrace(None)
+            closing.append(threads.submit(source.close))
+            assert released.wait(PATIENCE)
+        return trace
+
+    answer = httpx2.MockTransport(
+        lambda _request: httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Stream())
+    )
+    with httpx2.Client(transport=answer) as client:
+        source = EventSource("http://127.0.0.1/", client=client)
+        assert next(source).data == "one"
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            assert next(source, None) is None
+        finally:
+            sys.settrace(before)
+            go.set()
+        assert len(closing) == 1
+        closing[0].result(PATIENCE)
 
 
 def test_one_thread_may_go_on_where_another_stopped(serve: Serve, client: Any, threads: ThreadPoolExecutor) -> None:

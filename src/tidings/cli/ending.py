@@ -1,5 +1,6 @@
 """How a command ends."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as of shells: 128 and the signal's number."""
 
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+"""The errors of an output that takes nothing more, such as a file on a full disk."""
+
 
 def fail(message: str, code: int = USAGE) -> NoReturn:
     """Say on standard error why the command can't go on, and end the process."""
@@ -26,7 +30,10 @@ def fail(message: str, code: int = USAGE) -> NoReturn:
 
 @contextmanager
 def ends_quietly() -> Iterator[None]:
-    """No traceback for Ctrl-C, which ends with 130, nor for a reader of the output that has enough (`| head -1`): 0."""
+    """No traceback for what can happen to every command.
+
+    Ctrl-C ends it with 130, a reader of the output that has enough (`| head -1`) with 0, and a full disk with 1.
+    """
     try:
         yield
         if sys.stdout is not None:  # it is where the command was started without one
@@ -34,6 +41,15 @@ def ends_quietly() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # What is still in the buffer has to go somewhere when Python flushes it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _discard_output()
+        fail(f"can't write: {error.strerror}", FAILED)
+
+
+def _discard_output() -> None:
+    """What is still in the buffer has to go somewhere when Python flushes it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

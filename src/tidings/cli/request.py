@@ -1,6 +1,5 @@
 """The request that `tail` and `doctor` send, from the options that they share."""
 
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
+from pydantic_core import from_json
 
 from tidings.cli.ending import fail
 
@@ -80,6 +80,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         complete = parts.scheme in {"http", "https"} and parts.hostname
+        _ = parts.port  # ValueError if there is no such port
         httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL):
         fail("that is no URL; one looks like https://example.com/events")
@@ -100,6 +101,8 @@ def _read_header(header: str) -> tuple[str, str]:
 
 def _read_data(data: str) -> bytes:
     if data in {"-", "@-"}:
+        if sys.stdin is None:
+            fail("standard input is closed: give -d the data, or @FILE")
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
         return data.encode("utf-8", "surrogateescape")
@@ -111,7 +114,7 @@ def _read_data(data: str) -> bytes:
 
 def _is_json(content: bytes) -> bool:
     try:
-        json.loads(content)
+        from_json(content)
     except ValueError:
         return False
     return True

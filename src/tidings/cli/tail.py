@@ -83,6 +83,8 @@ def tail(
 
     with ends_quietly():
         request = read_request(url, header, method, data)
+        if sys.stdout is None:
+            fail("standard output is closed: there is nowhere to print to")
         try:
             source = AsyncEventSource(
                 request.url,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Self, TypeVar, overload
 
 import anyio
@@ -178,8 +179,7 @@ class AsyncEventSource(Source):
         """Leave the response."""
         response, self._response, self._chunks = self._response, None, None
         if response is not None:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+            await _undisturbed(response.aclose())
 
     async def _release(self) -> None:
         """Leave everything that is ours."""
@@ -187,5 +187,18 @@ class AsyncEventSource(Source):
         self._steps.close()
         client, self._client = self._client, None
         if client is not None and self._owns_client:
-            with anyio.CancelScope(shield=True):
-                await client.aclose()
+            await _undisturbed(client.aclose())
+
+
+async def _undisturbed(closing: Coroutine[Any, Any, None]) -> None:
+    """Wait until something is closed, cancelled or not: a connection closed by half keeps its place in the pool.
+
+    In a task of its own, as a shielded scope keeps off other scopes alone, and not `asyncio.timeout` or `Task.cancel`.
+    """
+    task = asyncio.create_task(closing)
+    with anyio.CancelScope(shield=True):
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise

@@ -25,6 +25,9 @@ __all__ = ["Request", "head_of", "lost_connection", "new_async_client", "new_cli
 _TIMEOUT: Final = 10.0
 """Seconds for connecting, and for writing the request, where the caller gave no client."""
 
+_HIGHEST_PORT: Final = 65_535
+"""The HTTP client takes others, and fails with what is no error of a connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -64,6 +67,8 @@ class Request:
             parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
             raise ValueError(f"'url' is no URL: {error}") from error
+        if parsed.port is not None and parsed.port > _HIGHEST_PORT:
+            raise ValueError(f"'url' has the port {parsed.port}, and the highest is {_HIGHEST_PORT}")
         if not has_client and (parsed.scheme not in {"http", "https"} or not parsed.host):
             raise ValueError(f"'url' must begin with http:// or https://, and {shown(url)!r} doesn't")
         content_type = None

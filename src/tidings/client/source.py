@@ -59,6 +59,7 @@ class Source:
         if last_event_id is not None and not isinstance(last_event_id, str):
             raise TypeError(f"'last_event_id' must be a str, not {type(last_event_id).__name__}")
         check_id(last_event_id)
+        _check_utf8("last_event_id", last_event_id or "")
         if client is not None and inspect.iscoroutinefunction(getattr(client, "send", None)) is not self._is_async:
             kind = "AsyncClient" if self._is_async else "Client"
             raise TypeError(f"'client' must be an httpx2.{kind} or httpx.{kind}, not {type(client).__name__}")
@@ -116,6 +117,13 @@ def _check_headers(headers: object) -> Mapping[str, str]:
     if not isinstance(headers, Mapping):
         raise TypeError(f"'headers' must be a mapping or a function that returns one, not {type(headers).__name__}")
     return headers
+
+
+def _check_utf8(name: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name!r} can't be encoded as UTF-8: {error}") from None
 
 
 def _check_count(name: str, value: object, alternative: str = "") -> None:

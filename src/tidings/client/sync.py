@@ -64,6 +64,8 @@ class EventSource(Source):
         if self._closed.is_set():
             raise StopIteration
         if not self._busy.acquire(blocking=False):
+            if self._closed.is_set():  # meanwhile, by another thread, which still releases everything
+                raise StopIteration
             raise RuntimeError("another thread is waiting for an event of this source: give each thread its own")
         try:
             step = self._steps.send(self._answer)

@@ -108,13 +108,19 @@ class Exchange:
         try:
             done, _ = await asyncio.wait([self._task], timeout=timeout)
         except asyncio.CancelledError:
-            self._task.cancel()
+            await self._cancel()
             raise
         if not done:
-            self._seen = True  # whatever it raises now
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=_CANCEL_SECONDS)
+            await self._cancel()
         return bool(done)
+
+    async def _cancel(self) -> None:
+        self._task.cancel()
+        done, _ = await asyncio.wait([self._task], timeout=_CANCEL_SECONDS)
+        self._seen = True  # whatever it raised now
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # else asyncio logs that nobody looked at it
 
     # -- what the application sees ------------------------------------------------------------------------------------
 
