@@ -427,8 +427,9 @@ async def _numbered_async(source: AsyncIterable[Any], numbers: _Numbers) -> Asyn
                 item = await step
             except StopAsyncIteration:
                 return
+            numbered = numbers.give(item)
             try:
-                yield numbers.give(item)
+                yield numbered
             except GeneratorExit:
                 raise
             except BaseException as thrown:
