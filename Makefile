@@ -17,11 +17,11 @@ demo: $(VENV)/.demo
 	$(BIN)/tidings demo $(DEMO)
 
 # Many tests start processes, which would compile the package each time where no byte code is written; and many wait:
-# four at a time keep two processors busy.
+# three at a time keep two processors busy.
 test: $(VENV)/.dev tests/clients/node_modules benchmarks/peers/better_sse/node_modules lint
 	tools/system-packages chromium:chromium nginx:nginx-light curl:curl redis-server:redis-server haproxy:haproxy caddy:caddy
 	$(BIN)/python -m compileall -q src
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
